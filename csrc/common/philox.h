@@ -1,0 +1,85 @@
+// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), and the
+// one way every random operator of sslkernels draws from it. The Python twin is sslkernels/_random.py.
+//
+//   key     = philox4x32(key = seed (lo, hi); counter = (step lo, step hi, 0, 0))[0:2]
+//   counter = (position, purpose, sample id lo, sample id hi)
+//
+// A draw depends on (seed, step, sample id, purpose, position) alone: not on the batch, the device,
+// the number of threads, workers or ranks. Decisions compare words with integer thresholds.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define SSLK_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define SSLK_HOST_DEVICE inline
+#endif
+
+namespace sslkernels {
+
+// What a draw is for. Numbers are frozen: changing one changes every user's streams.
+// In parentheses: what a position is, and which word of the four serves what.
+enum Purpose : uint32_t {
+  // masking
+  kSelect = 1,       // (position / 4) word position % 4: is the unit that starts here selected?
+  kAction = 2,       // (position / 4) word position % 4: mask, random or keep
+  kReplacement = 3,  // (position) word 0: cluster; word 1: token, low; word 2: token, high
+  kTopUp = 4,        // (position / 4) word position % 4: rank of a unit when a row is topped up
+  // eulerian
+  kWalkEdge = 256,       // (position / 4) word position % 4: order of the choices at a node
+  kWalkStart = 257,      // (component) word 0: start, word 1: direction, word 2: component order
+  kReindex = 258,        // (position / 4) word position % 4: keys of a random renumbering
+  kReindexOffset = 259,  // (0) word 0: first id of a cyclic renumbering
+};
+
+struct Words {
+  uint32_t word[4];
+};
+
+struct Key {
+  uint32_t low, high;
+};
+
+SSLK_HOST_DEVICE Words philox4x32(Key key, Words counter) {
+  constexpr uint32_t kMultiply0 = 0xD2511F53u, kMultiply1 = 0xCD9E8D57u;
+  constexpr uint32_t kWeyl0 = 0x9E3779B9u, kWeyl1 = 0xBB67AE85u;
+  uint32_t c0 = counter.word[0], c1 = counter.word[1];
+  uint32_t c2 = counter.word[2], c3 = counter.word[3];
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t product0 = uint64_t{kMultiply0} * c0;
+    const uint64_t product1 = uint64_t{kMultiply1} * c2;
+    c0 = static_cast<uint32_t>(product1 >> 32) ^ c1 ^ key.low;
+    c1 = static_cast<uint32_t>(product1);
+    c2 = static_cast<uint32_t>(product0 >> 32) ^ c3 ^ key.high;
+    c3 = static_cast<uint32_t>(product0);
+    key.low += kWeyl0;
+    key.high += kWeyl1;
+  }
+  return Words{{c0, c1, c2, c3}};
+}
+
+// The key of a call: seed and step mixed once, so that draws need only one Philox each.
+SSLK_HOST_DEVICE Key stream_key(int64_t seed, int64_t step) {
+  const uint64_t s = static_cast<uint64_t>(seed), t = static_cast<uint64_t>(step);
+  const Words mixed = philox4x32(Key{static_cast<uint32_t>(s), static_cast<uint32_t>(s >> 32)},
+                                 Words{{static_cast<uint32_t>(t), static_cast<uint32_t>(t >> 32), 0u, 0u}});
+  return Key{mixed.word[0], mixed.word[1]};
+}
+
+SSLK_HOST_DEVICE Words draw(Key key, int64_t sample, uint32_t purpose, uint32_t position) {
+  const uint64_t id = static_cast<uint64_t>(sample);
+  return philox4x32(key,
+                    Words{{position, purpose, static_cast<uint32_t>(id), static_cast<uint32_t>(id >> 32)}});
+}
+
+// floor(p * 2^32 + 1/2) as 64 bits, so that p = 1 is certain: `word < threshold(p)` happens with
+// probability p. Host only, in double, so that every device compares with the same integer.
+inline uint64_t threshold(double p) { return static_cast<uint64_t>(p * 4294967296.0 + 0.5); }
+
+// An integer in [0, n): (word * n) >> 32.
+SSLK_HOST_DEVICE uint32_t bounded(uint32_t word, uint32_t n) {
+  return static_cast<uint32_t>((uint64_t{word} * n) >> 32);
+}
+
+}  // namespace sslkernels
