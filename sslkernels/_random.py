@@ -1,0 +1,96 @@
+"""Philox4x32-10 in torch, the twin of csrc/common/philox.h (Salmon et al., SC 2011).
+
+    key     = philox4x32(key = seed (lo, hi); counter = (step lo, step hi, 0, 0))[0:2]
+    counter = (position, purpose, sample id lo, sample id hi)
+
+Words are int64 tensors with values in [0, 2^32). References draw from here; the native kernels draw
+the same words. `PURPOSE` is frozen: what a draw is for, what a position is, and which word serves what.
+"""
+
+import operator
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+PURPOSE = SimpleNamespace(
+    # masking
+    select=1,  # (position // 4) word position % 4: is the unit that starts here selected?
+    action=2,  # (position // 4) word position % 4: mask, random or keep
+    replacement=3,  # (position) word 0: cluster; word 1: token, low; word 2: token, high
+    top_up=4,  # (position // 4) word position % 4: rank of a unit when a row is topped up
+    # eulerian
+    walk_edge=256,  # (position // 4) word position % 4: order of the choices at a node
+    walk_start=257,  # (component) word 0: start, word 1: direction, word 2: component order
+    reindex=258,  # (position // 4) word position % 4: keys of a random renumbering
+    reindex_offset=259,  # (0) word 0: first id of a cyclic renumbering
+)
+
+_LOW = 0xFFFFFFFF
+_MULTIPLY_0, _MULTIPLY_1 = 0xD2511F53, 0xCD9E8D57
+_WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
+
+
+def _high_low(product: Tensor) -> tuple[Tensor, Tensor]:
+    """The halves of an unsigned 64-bit product that lies in an int64 (>> keeps the sign: mask it)."""
+    return (product >> 32) & _LOW, product & _LOW
+
+
+def philox4x32(key: tuple[int, int], counter: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """Ten rounds over int64 tensors of 32-bit words, which broadcast together."""
+    k0, k1 = key
+    c0, c1, c2, c3 = counter
+    for _ in range(10):
+        high0, low0 = _high_low(c0 * _MULTIPLY_0)
+        high1, low1 = _high_low(c2 * _MULTIPLY_1)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + _WEYL_0) & _LOW, (k1 + _WEYL_1) & _LOW
+    return c0, c1, c2, c3
+
+
+def stream_key(seed: int, step: int) -> tuple[int, int]:
+    """The key of a call, from its seed and step in [0, 2^63)."""
+    words = [torch.tensor(word) for word in (step & _LOW, step >> 32, 0, 0)]
+    mixed = philox4x32((seed & _LOW, seed >> 32), (words[0], words[1], words[2], words[3]))
+    return int(mixed[0]), int(mixed[1])
+
+
+def draw(key: tuple[int, int], sample: Tensor, purpose: int, position: Tensor) -> tuple[Tensor, ...]:
+    """Four words at each of the broadcast (sample, position); sample ids are any 64 bits."""
+    low, high = sample & _LOW, (sample >> 32) & _LOW
+    return philox4x32(key, (position & _LOW, torch.full_like(low, purpose), low, high))
+
+
+def draw_word(key: tuple[int, int], sample: Tensor, purpose: int, position: Tensor) -> Tensor:
+    """One word a position, four positions to a call: word `position % 4` of draw(position // 4)."""
+    words = torch.stack(torch.broadcast_tensors(*draw(key, sample, purpose, position >> 2)), dim=-1)
+    return words.gather(-1, (position & 3).expand(words.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+
+
+def threshold(p: float) -> int:
+    """floor(p * 2^32 + 1/2): `word < threshold(p)` happens with probability p, 1 included."""
+    return int(p * 4294967296.0 + 0.5)
+
+
+def bounded(word: Tensor, n: int | Tensor) -> Tensor:
+    """An integer in [0, n), n < 2^31: (word * n) >> 32."""
+    return (word * n) >> 32
+
+
+def require_seed(function: str, seed: int | None, step: int) -> int:
+    """`seed`, or a ValueError that names it where a function draws without one; `step` is checked too."""
+    if seed is None:
+        raise ValueError(f"{function}: seed must be given (an int in [0, 2^63)), because it draws at random")
+    for name, value in (("seed", seed), ("step", step)):
+        if isinstance(value, torch.SymInt):
+            continue
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+        if not 0 <= operator.index(value) < 1 << 63:
+            raise ValueError(f"{name} must lie in [0, 2^63), got {value}")
+    return seed
+
+
+def fresh_seed() -> int:
+    """A seed from torch's default generator, for a module that was given none."""
+    return int(torch.empty((), dtype=torch.int64).random_())
