@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _MODULES = ("masking", "eulerian", "host", "molecules", "pretrain")
 _get, _names = lazy(__name__, {"_op": ("use", "backends")})
-__all__ = [*_MODULES, *_names]  # noqa: PLE0604
+__all__ = [*_MODULES, *_names]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Lazy public names (PEP 562), so that importing a room costs nothing and `sslkernels.host` needs no torch."""
+"""Lazy public names (PEP 562): importing a room costs nothing, and `sslkernels.host` needs no torch."""
 
 import importlib
 from collections.abc import Callable

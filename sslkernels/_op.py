@@ -8,7 +8,7 @@ PyTorch's dispatcher is the registry of backends and Python owns the schema. An 
 - the fake kernel (shapes only), where the reference's control flow depends on data;
 - the backward, an `Op` of its own. Its schema says what it needs *by name*: `grad_<output>`, inputs and
   outputs of the forward, and `needs` (bool[], one entry an argument in `gradients`); it returns one gradient
-  (or None where not needed) for each name in `gradients`. An output without a `grad_<output>` has no gradient.
+  (None where not needed) for each name in `gradients`. An output without a `grad_<output>` has no gradient.
 
 Native kernels register themselves (csrc/<room>/<family>/cpu.cpp and cuda.cu, under the same name); Triton
 kernels are the functions of the family's triton_kernels.py that carry the operator's name.
@@ -75,6 +75,7 @@ class Op:
         self.arguments = tuple(argument.name for argument in self.overload._schema.arguments)
         self.results = tuple(result.name for result in self.overload._schema.returns)
         self.shapes = Shapes(shapes, self.arguments)
+        self._require_whole_shape_line()
         self._register_fake(fake or reference)
         self._has_triton = triton and importlib.util.find_spec("triton") is not None
         self.native = tuple(key for key in _KEYS if self._has_kernel(key))
@@ -86,7 +87,7 @@ class Op:
             self._library.impl(self.name, _refusing_kernel(self), "Autograd")
         if namespace == "sslkernels":
             OPS[self.name] = self
-            _scope.declare(self)
+        _scope.declare(self)
 
     def __call__(self, *args: Any) -> Any:
         if not torch.compiler.is_compiling():  # traced calls are checked by the fake kernel
@@ -117,6 +118,12 @@ class Op:
         if key in self.native:
             return _KEYS[key]
         return "triton" if key == "CUDA" and self._has_triton else "reference"
+
+    def _require_whole_shape_line(self) -> None:
+        described = {entry.name for entry in self.shapes.entries}
+        for argument in self.overload._schema.arguments:
+            if "Tensor" in str(argument.type) and argument.name not in described:
+                raise ValueError(f"{self.name}: the shape line does not describe {argument.name}")
 
     def _has_kernel(self, key: str) -> bool:
         return torch._C._dispatch_has_kernel_for_dispatch_key(f"{self.namespace}::{self.name}", key)
@@ -253,6 +260,7 @@ class _Scope:
 
     def __init__(self) -> None:
         self.stack: list[str] = ["auto"]
+        self._ops: list[Op] = []
         self._overrides: list[torch.library.Library] = []
 
     def switch(self) -> None:
@@ -260,10 +268,14 @@ class _Scope:
         for library in reversed(self._overrides):
             library._destroy()
         self._overrides.clear()
-        for op in OPS.values():
-            self.declare(op)
+        for op in self._ops:
+            self._apply(op)
 
     def declare(self, op: Op) -> None:
+        self._ops.append(op)
+        self._apply(op)
+
+    def _apply(self, op: Op) -> None:
         backend = self.stack[-1]
         if backend == "auto":
             return
