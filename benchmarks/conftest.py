@@ -1,0 +1,96 @@
+"""The `race` fixture: ours and its peers, turn by turn in one process, recorded with their ratio.
+
+    def test_serialize_molecules(race):
+        race("serialize molecules=4991 threads=1", ours, {"networkx": peer}, floor={"networkx": 300})
+
+pytest-benchmark times ours on top, so that its --benchmark-autosave and --benchmark-compare follow a change.
+"""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks import results
+
+Call = Callable[[], object]
+
+
+def turns(calls: dict[str, Call], seconds: float, least: int = 5) -> dict[str, float]:
+    """Median seconds of each call, taken in turns, so that a drift of the machine meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    end = time.perf_counter() + seconds
+    gc.disable()
+    try:
+        while time.perf_counter() < end or len(times[next(iter(times))]) < least:
+            for name, call in calls.items():
+                start = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - start)
+    finally:
+        gc.enable()
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+class Race:
+    """Callable fixture; `curve` records one measure against size for the plots."""
+
+    def __init__(self, benchmark: Callable[..., object]) -> None:
+        self._benchmark = benchmark
+
+    def __call__(
+        self,
+        problem: str,
+        ours: Call,
+        peers: dict[str, Call],
+        *,
+        seconds: float = 3.0,
+        least: int = 5,
+        scale: dict[str, float] | None = None,
+        floor: dict[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Ratios peer / ours by peer.
+
+        scale: what a peer's time is multiplied by, where it works on a part of the problem only (a slow peer on
+        100 of 4,991 molecules: 49.91). floor: the least ratio that is promised; a lower one is marked in the table.
+        """
+        medians = turns({"ours": ours, **peers}, seconds, least)
+        ratios = {}
+        for peer in peers:
+            peer_seconds = medians[peer] * (scale or {}).get(peer, 1.0)
+            ratios[peer] = peer_seconds / medians["ours"]
+            results.add_row(
+                problem=problem,
+                peer=peer,
+                ours_seconds=medians["ours"],
+                peer_seconds=peer_seconds,
+                ratio=ratios[peer],
+                floor=(floor or {}).get(peer),
+            )
+        self._benchmark.extra_info.update(ratios)  # type: ignore[attr-defined]
+        self._benchmark.pedantic(ours, rounds=3)  # type: ignore[attr-defined]
+        return ratios
+
+    @staticmethod
+    def curve(name: str, x_label: str, y_label: str, lines: dict[str, list[tuple[float, float]]]) -> None:
+        """Record points (x, y) by line for a picture beside the table."""
+        results.add_curve(name=name, x_label=x_label, y_label=y_label, lines=lines)
+
+
+@pytest.fixture
+def race(benchmark: Callable[..., object]) -> Race:
+    return Race(benchmark)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Nothing is written when a benchmark failed or none ran."""
+    if exitstatus == 0:
+        results.write()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(results.table())
