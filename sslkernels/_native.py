@@ -1,5 +1,6 @@
 """Loads the native libraries that are present, once, when the first operator is declared."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -19,8 +20,12 @@ def _require_torch(version: str) -> None:
 
 
 def library_path(name: str) -> Path | None:
-    """Path of the built library `name` ("_C_cpu" or "_C_cuda") beside this file, or None."""
-    return next(iter(sorted(Path(__file__).parent.glob(f"{name}.*so"))), None)
+    """Path of the built library `name` ("_C_cpu" or "_C_cuda"), or None.
+
+    It lies beside this file, unless SSLKERNELS_LIBRARY_PATH names another folder (a sanitizer build).
+    """
+    folder = Path(os.environ.get("SSLKERNELS_LIBRARY_PATH", Path(__file__).parent))
+    return next(iter(sorted(folder.glob(f"{name}.*so"))), None)
 
 
 def _load(name: str) -> bool:
