@@ -23,9 +23,7 @@ def main(rooms: list[str]) -> int:
         print("benchmarks: the contract fails: nothing was measured", file=sys.stderr)
         return 1
     files = [str(ROOT / "benchmarks" / f"{room}.py") for room in rooms or known]
-    return int(
-        pytest.main([*files, "-q", "-p", "no:randomly", "--benchmark-enable", "--benchmark-columns=median"])
-    )
+    return int(pytest.main([*files, "-q", "--benchmark-enable", "--benchmark-columns=median"]))
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ class Race:
     ) -> dict[str, float]:
         """Ratios peer / ours by peer.
 
-        scale: what a peer's time is multiplied by, where it works on a part of the problem only (a slow peer on
-        100 of 4,991 molecules: 49.91). floor: the least ratio that is promised; a lower one is marked in the table.
+        scale: what a peer's time is multiplied by, where it works on a part of the problem only (a slow peer
+        on 100 of 4,991 molecules: 49.91). floor: the least ratio that is promised; the table marks a lower one.
         """
         medians = turns({"ours": ours, **peers}, seconds, least)
         ratios = {}
