@@ -56,7 +56,7 @@ class Race:
         """Ratios peer / ours by peer.
 
         scale: what a peer's time is multiplied by, where it works on a part of the problem only (a slow peer
-        on 100 of 4,991 molecules: 49.91). floor: the least ratio that is promised; the table marks a lower one.
+        on 100 of 4,991 molecules: 49.91). floor: the least ratio promised; the table marks a lower one.
         """
         medians = turns({"ours": ours, **peers}, seconds, least)
         ratios = {}
