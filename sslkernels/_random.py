@@ -7,7 +7,6 @@ Words are int64 tensors with values in [0, 2^32). References draw from here; the
 the same words. `PURPOSE` is frozen: what a draw is for, what a position is, and which word serves what.
 """
 
-import operator
 from types import SimpleNamespace
 
 import torch
@@ -16,9 +15,9 @@ from torch import Tensor
 PURPOSE = SimpleNamespace(
     # masking
     select=1,  # (position // 4) word position % 4: is the unit that starts here selected?
-    action=2,  # (position // 4) word position % 4: mask, random or keep
-    replacement=3,  # (position) word 0: cluster; word 1: token, low; word 2: token, high
-    top_up=4,  # (position // 4) word position % 4: rank of a unit when a row is topped up
+    action=2,  # (position) word 0: mask, random or keep, for the unit that starts here;
+    # (position * columns + column) word 1: random token; word 2: cluster
+    top_up=3,  # (position // 4) word position % 4: rank of a unit when a row is topped up
     # eulerian
     walk_edge=256,  # (position // 4) word position % 4: order of the choices at a node
     walk_start=257,  # (component) word 0: start, word 1: direction, word 2: component order
@@ -84,9 +83,10 @@ def require_seed(function: str, seed: int | None, step: int) -> int:
     for name, value in (("seed", seed), ("step", step)):
         if isinstance(value, torch.SymInt):
             continue
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
+        # A traced int passes for an int but has no attributes to ask for.
+        if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "__index__")):
             raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-        if not 0 <= operator.index(value) < 1 << 63:
+        if not 0 <= value < 1 << 63:
             raise ValueError(f"{name} must lie in [0, 2^63), got {value}")
     return seed
 

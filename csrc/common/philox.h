@@ -22,10 +22,10 @@ namespace sslkernels {
 // In parentheses: what a position is, and which word of the four serves what.
 enum Purpose : uint32_t {
   // masking
-  kSelect = 1,       // (position / 4) word position % 4: is the unit that starts here selected?
-  kAction = 2,       // (position / 4) word position % 4: mask, random or keep
-  kReplacement = 3,  // (position) word 0: cluster; word 1: token, low; word 2: token, high
-  kTopUp = 4,        // (position / 4) word position % 4: rank of a unit when a row is topped up
+  kSelect = 1,  // (position / 4) word position % 4: is the unit that starts here selected?
+  kAction = 2,  // (position) word 0: mask, random or keep, for the unit that starts here;
+                // (position * columns + column) word 1: random token; word 2: cluster
+  kTopUp = 3,   // (position / 4) word position % 4: rank of a unit when a row is topped up
   // eulerian
   kWalkEdge = 256,       // (position / 4) word position % 4: order of the choices at a node
   kWalkStart = 257,      // (component) word 0: start, word 1: direction, word 2: component order

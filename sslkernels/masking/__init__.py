@@ -1,0 +1,12 @@
+"""Masked-token and masked-patch pretraining: what is corrupted, and the score of what was masked."""
+
+from sslkernels._exports import lazy
+
+__getattr__, __all__ = lazy(
+    __name__,
+    {
+        "results": ("Corruption",),
+        "tokens.clusters": ("TokenClusters",),
+        "tokens.op": ("corrupt_tokens",),
+    },
+)

@@ -1,0 +1,116 @@
+"""The plain-number arguments of corrupt_tokens, checked; shared by the torch and the NumPy face (no torch).
+
+Probabilities become limits: a 32-bit word below floor(p * 2^32 + 1/2) says yes, so that no float enters a
+decision and p = 1 is certain.
+"""
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+LABELS = ("original", "selected", "changed")
+MAX_VOCABULARY = (1 << 31) - 1
+_MIX_TOLERANCE = 1e-6
+
+
+class Plan(NamedTuple):
+    """What the operator is given: limits, sorted special ids, -1 for "no vocabulary"."""
+
+    mask_limit: int  # a selected unit's word below it: replaced by mask_id
+    random_limit: int  # else below this one: replaced by random ids
+    mask_id: int
+    vocab_size: int
+    special_ids: list[int]
+
+
+def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """`value` as an int in [low, high]; TypeError or ValueError that names it."""
+    # A traced int passes for an int but has no attributes to ask for.
+    if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "__index__")):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < low or (high is not None and value > high):
+        allowed = f"at least {low}" if high is None else f"in [{low}, {high}]"
+        raise ValueError(f"{name} must be {allowed}, got {value}")
+    return value
+
+
+def limit(p: float) -> int:
+    """floor(p * 2^32 + 1/2)"""
+    return int(p * 4294967296.0 + 0.5)
+
+
+def mix_limits(mix: Sequence[float]) -> tuple[int, int]:
+    """The cumulative limits of "mask" and "random", of a mix scaled to sum to 1 exactly."""
+    values = tuple(mix)
+    if len(values) != 3 or not all(math.isfinite(value) and value >= 0 for value in values):
+        raise ValueError(f"mix must be three shares >= 0 (mask, random, keep), got {values}")
+    total = values[0] + values[1] + values[2]
+    if abs(total - 1) > _MIX_TOLERANCE:
+        raise ValueError(f"mix must sum to 1 within {_MIX_TOLERANCE:g}, got {values}")
+    # Scaling keeps a share of 0 impossible and a remaining share of 1 certain.
+    return limit(values[0] / total), limit((values[0] + values[1]) / total)
+
+
+def rate_limit(rate: float) -> int:
+    """The limit of a rate in [0, 1]."""
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate must lie in [0, 1], got {rate}")
+    return limit(rate)
+
+
+def plan(
+    mix: Sequence[float],
+    mask_id: int | None,
+    vocab_size: int | None,
+    special_ids: Iterable[int],
+    clusters: Any,
+    labels: str,
+    largest_id: int,
+) -> Plan:
+    """Check the arguments that are plain numbers; `largest_id` is the largest value of the ids' dtype."""
+    mask_limit, random_limit = mix_limits(mix)
+    if labels not in LABELS:
+        raise ValueError(f"labels must be one of {', '.join(LABELS)}, got {labels!r}")
+    if mask_id is not None:
+        integer("mask_id", mask_id, -largest_id - 1, largest_id)
+    elif mix[0] > 0:
+        raise ValueError(f"mask_id must be given where mix[0] > 0, got mix {tuple(mix)}")
+    special = sorted({operator.index(value) for value in special_ids})
+    if clusters is not None:
+        covered = clusters.cluster_of.shape[0]
+        if vocab_size is not None and vocab_size != covered:
+            raise ValueError(
+                f"vocab_size must be {covered}, the size of clusters.cluster_of, got {vocab_size}"
+            )
+        vocab_size = covered
+    if vocab_size is not None:
+        integer("vocab_size", vocab_size, 0, MAX_VOCABULARY)
+    if mix[1] > 0 and clusters is None:
+        _check_drawable(vocab_size, special, mix)
+    return Plan(
+        mask_limit,
+        random_limit,
+        0 if mask_id is None else mask_id,
+        -1 if vocab_size is None else vocab_size,
+        special,
+    )
+
+
+def _check_drawable(vocab_size: int | None, special: list[int], mix: Sequence[float]) -> None:
+    if vocab_size is None:
+        raise ValueError(f"vocab_size must be given where mix[1] > 0, got mix {tuple(mix)}")
+    if vocab_size - sum(0 <= value < vocab_size for value in special) <= 0:
+        raise ValueError(
+            f"special_ids must leave an id in [0, vocab_size={vocab_size}) where mix[1] > 0, got {special}"
+        )
+
+
+def draws(rate: Any, min_selected: Any, mix: Sequence[float]) -> bool:
+    """Whether anything is drawn at all: without it no seed is needed."""
+    if isinstance(rate, float | int) and isinstance(min_selected, int):
+        if rate == 0 and min_selected == 0:
+            return False
+        if rate == 1:
+            return not (mix[0] == 1 or mix[2] == 1)
+    return True
