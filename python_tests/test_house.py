@@ -130,10 +130,9 @@ def native_functions(path: Path) -> list[tuple[str, int, str]]:
     found, start = [], None
     lines = path.read_text().splitlines()
     for at, line in enumerate(lines):
-        opens = line[:1] not in ("", " ", "}", "#", "/") and not re.match(
-            r"namespace|extern|struct|class", line
-        )
-        if start is None and opens:
+        if re.match(NOT_A_FUNCTION, line):
+            start = None  # also after a line `template <...>`
+        elif start is None and line[:1] not in ("", " ", "}", "#", "/"):
             start = at
         elif start is not None and line.startswith("}"):
             found.append((lines[start], at - start + 1, "\n".join(lines[start:at])))
