@@ -23,6 +23,9 @@ PURPOSE = SimpleNamespace(
     walk_start=257,  # (component) word 0: start, word 1: direction, word 2: component order
     reindex=258,  # (position // 4) word position % 4: keys of a random renumbering
     reindex_offset=259,  # (0) word 0: first id of a cyclic renumbering
+    # pretrain (drawn in Python only)
+    epoch_order=1024,  # (round) words 0 and 1: key of a round, low and high; step: epoch
+    part_seed=1025,  # (0) words 0 and 1: torch's seed for a part of a step; sample: the part's number
 )
 
 _LOW = 0xFFFFFFFF

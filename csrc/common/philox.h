@@ -31,6 +31,9 @@ enum Purpose : uint32_t {
   kWalkStart = 257,      // (component) word 0: start, word 1: direction, word 2: component order
   kReindex = 258,        // (position / 4) word position % 4: keys of a random renumbering
   kReindexOffset = 259,  // (0) word 0: first id of a cyclic renumbering
+  // pretrain (drawn in Python only)
+  kEpochOrder = 1024,  // (round) words 0 and 1: key of a round, low and high; step: epoch
+  kPartSeed = 1025,    // (0) words 0 and 1: torch's seed for a part of a step; sample: the part's number
 };
 
 struct Words {

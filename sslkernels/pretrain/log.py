@@ -1,0 +1,172 @@
+"""What a run writes and shows: metrics.jsonl, curves.png, TensorBoard, a progress bar or plain lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+Row = dict[str, Any]
+REDRAW = 20.0  # seconds between two pictures
+
+
+def read_rows(run: Path, last: int | None = None) -> list[Row]:
+    """The rows of metrics.jsonl up to step `last`, each step once; a torn line ends the reading."""
+    rows: list[Row] = []
+    try:
+        lines = (run / "metrics.jsonl").read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            row = json.loads(line)
+            step = row["step"]
+        except (ValueError, KeyError, TypeError):
+            break
+        if (last is None or step <= last) and (not rows or step > rows[-1]["step"]):
+            rows.append(row)
+    return rows
+
+
+class Log:
+    """Context that writes the rows of a run from step `first` on; every method is for rank 0 alone."""
+
+    def __init__(self, run: Path, first: int, steps: int) -> None:
+        self.run, self.steps = run, steps
+        self.rows = read_rows(run, first)
+        aside = run / "metrics.jsonl.tmp"
+        aside.write_text("".join(_json(row) for row in self.rows))
+        os.replace(aside, run / "metrics.jsonl")
+        self.file = (run / "metrics.jsonl").open("a", buffering=1)  # a line is written when it ends
+        self.board = _tensorboard(run, first)
+        self.drawn = time.monotonic()
+        self.progress: Progress = _Bar(first, steps) if sys.stdout.isatty() else _Lines(steps)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.close()
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+        draw_curves(self.rows, self.run / "curves.png")
+
+    def row(self, values: Mapping[str, float]) -> None:
+        """One line of strict JSON; what is not finite is null."""
+        row = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self.rows.append(row)
+        self.file.write(_json(row))
+        if self.board is not None:
+            for name in row.keys() - {"step"}:
+                if row[name] is not None:
+                    self.board.add_scalar(name, row[name], row["step"])
+        self.progress.show(row)
+
+    def save(self) -> None:
+        """Before a checkpoint counts, the rows up to it are on disk; now and then the picture follows."""
+        os.fsync(self.file.fileno())
+        if time.monotonic() - self.drawn > REDRAW:
+            draw_curves(self.rows, self.run / "curves.png")
+            self.drawn = time.monotonic()
+
+
+def _json(row: Row) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+class Progress(Protocol):
+    def show(self, row: Row) -> None: ...
+    def step(self, step: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class _Lines:
+    """For files and pipes: a line each logged step."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def show(self, row: Row) -> None:
+        print(f"step {row['step']}/{self.steps} loss {row['loss']:.6g}", flush=True)
+
+    def step(self, step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Bar:
+    """For terminals: a bar with the loss, samples a second and the time left."""
+
+    def __init__(self, first: int, steps: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn())
+        figures = (TextColumn("loss {task.fields[loss]}"), TextColumn("{task.fields[rate]} samples/s"))
+        self.bar = Progress(*columns, *figures, TimeRemainingColumn(), TextColumn("left"))
+        self.task = self.bar.add_task("", total=steps, completed=first, loss="-", rate="-")
+        self.bar.start()
+
+    def show(self, row: Row) -> None:
+        figures = {"loss": f"{row['loss']:.4g}", "rate": f"{row['samples_per_second']:.0f}"}
+        self.bar.update(self.task, **figures)  # type: ignore[arg-type]
+
+    def step(self, step: int) -> None:
+        self.bar.update(self.task, completed=step)
+
+    def close(self) -> None:
+        self.bar.stop()
+
+
+def _tensorboard(run: Path, first: int) -> Any:
+    """A writer into `run`/tensorboard where TensorBoard is installed, else None."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)
+
+
+def _figure(width: float, height: float) -> Any:
+    """A matplotlib figure that needs no display, no home and no valid MPLBACKEND."""
+    os.environ["MPLBACKEND"] = "Agg"
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it makes do with a temporary cache by itself
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_curves(rows: list[Row], path: Path) -> None:
+    """A panel each for the loss and whatever else the rows hold, over steps; nothing without rows."""
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "step"]
+    if not names:
+        return
+    columns = min(len(names), 3)
+    height = -(-len(names) // columns)
+    figure = _figure(4 * columns, 2.6 * height)
+    for place, name in enumerate(names):
+        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+        axes = figure.add_subplot(height, columns, place + 1)
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else "", linewidth=1)
+        axes.set_title(name.replace("_", " "), fontsize=9)
+        axes.set_xlabel("step", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+    figure.tight_layout()
+    aside = path.with_name(path.name + ".tmp")
+    figure.savefig(aside, format="png", dpi=110)
+    os.replace(aside, path)
