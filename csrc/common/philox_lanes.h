@@ -1,0 +1,106 @@
+// Many Philox calls at once: the same words as philox.h, a vector of counters in step. Host only.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "philox.h"
+
+// The function is compiled for each instruction set and chosen once, when the library is loaded.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#include <immintrin.h>
+#define SSLK_X86
+#define SSLK_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define SSLK_CLONES
+#endif
+#define SSLK_INLINE inline __attribute__((always_inline))
+
+namespace sslkernels {
+
+constexpr int kLanes = 16;
+
+// The four words of draw(key, sample, purpose, positions[i]) for kLanes positions: words[j][i].
+//
+// Written out for AVX2, because a compiler's widening product puts the lanes back in order every round:
+// here the even and the odd positions stay in vectors of their own, each in the low half of 64 bits, and what
+// the upper halves hold does not matter to the product.
+#if defined(SSLK_X86)
+__attribute__((target("avx2"))) [[maybe_unused]] static void draw_lanes(Key key, int64_t sample,
+                                                                        uint32_t purpose,
+                                                                        const uint32_t* positions,
+                                                                        uint32_t (&words)[4][kLanes]) {
+  const uint64_t id = static_cast<uint64_t>(sample);
+  const __m256i multiply0 = _mm256_set1_epi64x(0xD2511F53u), multiply1 = _mm256_set1_epi64x(0xCD9E8D57u);
+  for (int begin = 0; begin < kLanes; begin += 8) {
+    const __m256i eight = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(positions + begin));
+    __m256i c[2][4];
+    for (int odd = 0; odd < 2; ++odd) {
+      c[odd][0] = odd ? _mm256_srli_epi64(eight, 32) : eight;
+      c[odd][1] = _mm256_set1_epi64x(purpose);
+      c[odd][2] = _mm256_set1_epi64x(static_cast<uint32_t>(id));
+      c[odd][3] = _mm256_set1_epi64x(static_cast<int64_t>(id >> 32));
+    }
+    uint32_t low = key.low, high = key.high;
+    for (int round = 0; round < 10; ++round) {
+      const __m256i key0 = _mm256_set1_epi32(static_cast<int>(low));
+      const __m256i key1 = _mm256_set1_epi32(static_cast<int>(high));
+      for (auto& words64 : c) {
+        const __m256i product0 = _mm256_mul_epu32(words64[0], multiply0);
+        const __m256i product1 = _mm256_mul_epu32(words64[2], multiply1);
+        words64[0] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(product1, 32), key0), words64[1]);
+        words64[1] = product1;
+        words64[2] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(product0, 32), key1), words64[3]);
+        words64[3] = product0;
+      }
+      low += 0x9E3779B9u;
+      high += 0xBB67AE85u;
+    }
+    for (int j = 0; j < 4; ++j) {
+      const __m256i both = _mm256_blend_epi32(c[0][j], _mm256_slli_epi64(c[1][j], 32), 0xAA);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(words[j] + begin), both);
+    }
+  }
+}
+__attribute__((target("default")))
+#endif
+[[maybe_unused]] static void draw_lanes(Key key, int64_t sample, uint32_t purpose, const uint32_t* positions,
+                                        uint32_t (&words)[4][kLanes]) {
+  for (int i = 0; i < kLanes; ++i) {
+    const Words drawn = draw(key, sample, purpose, positions[i]);
+    for (int j = 0; j < 4; ++j) words[j][i] = drawn.word[j];
+  }
+}
+
+// words[4 i + j] = word j of draw(key, sample, purpose, first + i), for i in [0, count): one word a position
+// where a call serves four. `words` holds 4 * count entries, rounded up to a multiple of 4 * kLanes.
+[[maybe_unused]] SSLK_CLONES static void draw_words(Key key, int64_t sample, uint32_t purpose, uint32_t first,
+                                                    int64_t count, uint32_t* __restrict words) {
+  for (int64_t begin = 0; begin < count; begin += kLanes) {
+    uint32_t positions[kLanes], c[4][kLanes];
+    for (int i = 0; i < kLanes; ++i) positions[i] = first + static_cast<uint32_t>(begin + i);
+    draw_lanes(key, sample, purpose, positions, c);
+    for (int i = 0; i < kLanes; ++i) {
+      for (int j = 0; j < 4; ++j) words[4 * (begin + i) + j] = c[j][i];
+    }
+  }
+}
+
+// Word j of draw(key, sample, purpose, positions[i]) to words[j][i], for the first three j (null: not wanted).
+// `positions` and `words[j]` hold `count` entries, rounded up to a multiple of kLanes.
+[[maybe_unused]] SSLK_CLONES static void draw_at(Key key, int64_t sample, uint32_t purpose,
+                                                 const uint32_t* __restrict positions, int64_t count,
+                                                 uint32_t* const (&words)[3]) {
+  for (int64_t begin = 0; begin < count; begin += kLanes) {
+    uint32_t c[4][kLanes];
+    draw_lanes(key, sample, purpose, positions + begin, c);
+    for (int j = 0; j < 3; ++j) {
+      if (words[j] != nullptr) std::copy_n(c[j], kLanes, words[j] + begin);
+    }
+  }
+}
+
+// Entries of a buffer that a vector of counters may be written to.
+constexpr int64_t padded(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+
+}  // namespace sslkernels

@@ -1,0 +1,329 @@
+// corrupt_tokens: choose units, top up, act, replace, in one pass over spans that stay in the cache.
+//
+// Every stage is a loop over a span of one sample; a span is a whole sample where units are groups or are
+// counted, else at most kSpan positions, so that a long sample is shared among threads. What is drawn, and at
+// which position, is listed in common/philox.h.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "common/philox_lanes.h"
+#include "replacement.h"
+#include "request.h"
+#include "specials.h"
+#include "units.h"
+
+namespace sslkernels::tokens {
+
+// scored[i] = eligible[i] ? 0 : ignore_index
+[[maybe_unused]] SSLK_CLONES static void score_eligible(const uint8_t* __restrict eligible, int64_t n,
+                                                        int64_t ignore_index, int64_t* __restrict scored) {
+  for (int64_t i = 0; i < n; ++i) scored[i] = eligible[i] != 0 ? 0 : ignore_index;
+}
+
+// The places of the flags that are set; returns how many. `places` holds n entries.
+inline int64_t list_set(const uint8_t* flags, int64_t n, uint32_t* places) {
+  int64_t listed = 0;
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, flags + i, 8);
+    if (eight == 0) continue;
+    for (int64_t j = i; j < i + 8; ++j) {
+      places[listed] = static_cast<uint32_t>(j);
+      listed += flags[j];
+    }
+  }
+  for (; i < n; ++i) {
+    places[listed] = static_cast<uint32_t>(i);
+    listed += flags[i];
+  }
+  return listed;
+}
+
+// Working space of one thread.
+struct Workspace {
+  // `positions` and `cells` are the most that a span has of them.
+  Workspace(int64_t positions, int64_t cells, bool grouped)
+      : narrowed(cells), special(cells), eligible(cells), row_eligible(cells == positions ? 0 : positions),
+        leads(positions), chosen(positions), words(padded(positions, 4 * kLanes)), leader(grouped ? positions : 0),
+        groups(grouped ? positions : 0), leaders(grouped ? positions : 0) {
+    const int64_t drawn = padded(cells, kLanes);
+    for (auto* buffer : {&places, &counters, &units, &actions, &token_words, &cluster_words, &drawn_ids}) {
+      buffer->resize(static_cast<size_t>(drawn));
+    }
+  }
+
+  std::vector<int32_t> narrowed;
+  std::vector<uint8_t> special, eligible, row_eligible, leads, chosen;
+  std::vector<uint32_t> words;
+  std::vector<int32_t> leader;
+  std::vector<int64_t> groups;
+  Leaders leaders;
+  std::vector<uint64_t> ranks;
+  // an entry a selected cell
+  std::vector<uint32_t> places, counters, units, actions, token_words, cluster_words, drawn_ids;
+};
+
+template <class Id>
+class Corruptor {
+ public:
+  Corruptor(const Request<Id>& request, const Results<Id>& results)
+      : request_(request), results_(results), specials_(request.special_ids),
+        fitting_(specials_.within(INT32_MIN, INT32_MAX)),
+        whole_(request.grouped() || request.min_selected > 0 || request.row_min_selected != nullptr) {
+    check(request_);
+    if (!request_.draws_random()) return;
+    if (request_.clusters.cluster_of != nullptr) {
+      cluster_draw_.emplace(request_.clusters, request_.exclude_original);
+    } else {
+      uniform_draw_.emplace(specials_, request_.vocab_size);
+    }
+  }
+
+  template <class Loop>
+  void run(const Loop& loop) {
+    int64_t longest = 0;
+    for (int64_t i = 0; i < request_.samples; ++i) longest = std::max(longest, request_.length_of(i));
+    if (!whole_) longest = std::min(longest, kSpan);
+    const std::vector<Span> parts = divide();
+    const bool divided = !parts.empty();
+    const int64_t items = divided ? static_cast<int64_t>(parts.size()) : request_.samples;
+    const int64_t cells = request_.total * request_.columns;
+    const int64_t grain = std::max<int64_t>(1, kGrain * items / std::max<int64_t>(1, cells));
+    loop(items, grain, [&](int64_t begin, int64_t end) {
+      Workspace space(longest, longest * request_.columns, request_.grouped());
+      for (int64_t i = begin; i < end; ++i) {
+        corrupt(divided ? parts[static_cast<size_t>(i)] : Span{i, 0, request_.length_of(i)}, space);
+      }
+    });
+    if (results_.counts == nullptr) return;
+    loop(request_.samples, std::max<int64_t>(1, 8 * grain), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) list_positions(i);
+    });
+  }
+
+ private:
+  static constexpr int64_t kSpan = 4096;    // a multiple of 4: a Philox call serves four positions
+  static constexpr int64_t kGrain = 16384;  // cells that are worth a thread
+  static constexpr uint64_t kCertain = uint64_t{1} << 32;
+
+  struct Span {
+    int64_t sample, first, end;  // positions of the sample
+  };
+
+  // Parts of long samples; empty where the samples themselves are shared out.
+  std::vector<Span> divide() const {
+    std::vector<Span> parts;
+    if (whole_ || request_.samples * kSpan >= request_.total) return parts;
+    for (int64_t i = 0; i < request_.samples; ++i) {
+      const int64_t length = request_.length_of(i);
+      for (int64_t first = 0; first < length; first += kSpan) {
+        parts.push_back({i, first, std::min(length, first + kSpan)});
+      }
+    }
+    return parts;
+  }
+
+  void corrupt(const Span& span, Workspace& space) const {
+    const int64_t step = whole_ ? std::max<int64_t>(span.end, 1) : kSpan;
+    for (int64_t first = span.first; first < span.end; first += step) {
+      corrupt_part({span.sample, first, std::min(first + step, span.end)}, space);
+    }
+  }
+
+  void corrupt_part(const Span& span, Workspace& space) const {
+    const int64_t n = span.end - span.first, columns = request_.columns, cells = n * columns;
+    const int64_t row = request_.begin_of(span.sample) + span.first, offset = row * columns;
+    const uint8_t* const eligible = flag(span, offset, cells, space);
+    const uint8_t* const rows = columns == 1 ? eligible : any_column(eligible, n, space.row_eligible.data());
+    uint8_t* const selected = reinterpret_cast<uint8_t*>(results_.selected + offset);
+    uint8_t* const chosen = columns == 1 ? selected : space.chosen.data();
+    choose_units(span, row, rows, n, space, chosen);
+    if (columns > 1) {
+      for (int64_t i = 0; i < cells; ++i) selected[i] = chosen[i / columns] & eligible[i];
+    }
+    const int64_t listed = list_set(selected, cells, space.places.data());
+    draw_changes(span, listed, space);
+    write(offset, cells, eligible, listed, space);
+  }
+
+  // Eligibility of every cell; throws where an ordinary id lies outside the vocabulary.
+  const uint8_t* flag(const Span& span, int64_t offset, int64_t cells, Workspace& space) const {
+    const bool given = request_.maskable != nullptr;
+    if (!given || request_.vocab_size >= 0) {
+      const int64_t bad = mark_specials(request_.ids + offset, cells, specials_, fitting_, request_.vocab_size,
+                                        space.narrowed.data(), space.special.data());
+      if (bad >= 0) throw_outside(span, offset, bad);
+    }
+    if (given) return reinterpret_cast<const uint8_t*>(request_.maskable + offset);
+    invert(space.special.data(), cells, space.eligible.data());
+    return space.eligible.data();
+  }
+
+  [[noreturn]] void throw_outside(const Span& span, int64_t offset, int64_t cell) const {
+    const int64_t columns = request_.columns, at = offset + cell;
+    std::string place = std::to_string(at / columns);
+    if (request_.ptr == nullptr) {
+      place = std::to_string(span.sample) + ", " + std::to_string(span.first + cell);
+    } else if (columns > 1) {
+      place += ", " + std::to_string(at % columns);
+    }
+    throw std::invalid_argument("ids[" + place + "] is " + std::to_string(request_.ids[at]) + ", outside [0, " +
+                                std::to_string(request_.vocab_size) + ")");
+  }
+
+  const uint8_t* any_column(const uint8_t* eligible, int64_t n, uint8_t* rows) const {
+    const int64_t columns = request_.columns;
+    for (int64_t i = 0; i < n; ++i) {
+      uint8_t any = 0;
+      for (int64_t j = 0; j < columns; ++j) any |= eligible[i * columns + j];
+      rows[i] = any;
+    }
+    return rows;
+  }
+
+  // chosen[i]: is position i of the span selected?
+  void choose_units(const Span& span, int64_t row, const uint8_t* eligible, int64_t n, Workspace& space,
+                    uint8_t* chosen) const {
+    const int64_t sample = request_.sample_id(span.sample), least = request_.least(span.sample);
+    const uint64_t limit = request_.limit_of(span.sample);
+    uint32_t* const words = space.words.data();
+    const uint8_t* leads = eligible;
+    if (request_.grouped()) {
+      space.leaders.find(groups_at(row, n, space.groups.data()), eligible, n, space.leader.data());
+      mark_leaders(space.leader.data(), n, space.leads.data());
+      leads = space.leads.data();
+    }
+    if (limit > 0 && limit < kCertain) {
+      draw_words(request_.key, sample, kSelect, static_cast<uint32_t>(span.first / 4), (n + 3) / 4, words);
+    }
+    uint8_t* const units = request_.grouped() ? space.chosen.data() : chosen;
+    choose(words, n, limit, leads, units);
+    const int64_t missing = least > 0 ? least - count(units, n) : 0;
+    if (missing > 0) {
+      draw_words(request_.key, sample, kTopUp, 0, (n + 3) / 4, words);
+      top_up(words, leads, n, missing, space.ranks, units);
+    }
+    if (request_.grouped()) follow_leaders(space.leader.data(), n, units, chosen);
+  }
+
+  // Where units and chosen are one array, a leader's own flag stays what it is.
+  static void follow_leaders(const int32_t* leader, int64_t n, const uint8_t* units, uint8_t* chosen) {
+    for (int64_t i = 0; i < n; ++i) chosen[i] = leader[i] < 0 ? 0 : units[leader[i]];
+  }
+
+  const int64_t* groups_at(int64_t row, int64_t n, int64_t* copy) const {
+    if (request_.groups64 != nullptr) return request_.groups64 + row;
+    std::copy_n(request_.groups32 + row, n, copy);
+    return copy;
+  }
+
+  // The words of the selected cells: one call serves action, token and cluster where a cell is its own unit.
+  void draw_changes(const Span& span, int64_t listed, Workspace& space) const {
+    const int64_t sample = request_.sample_id(span.sample), columns = request_.columns;
+    const auto mask = static_cast<uint64_t>(request_.mask_limit);
+    const auto random = static_cast<uint64_t>(request_.random_limit);
+    const bool acts = !(mask == kCertain || random == 0 || (mask == 0 && random == kCertain));
+    const uint32_t first = static_cast<uint32_t>(span.first * columns);
+    for (int64_t i = 0; i < listed; ++i) space.counters[i] = first + space.places[i];
+    uint32_t* const actions = acts ? space.actions.data() : nullptr;
+    uint32_t* const tokens = request_.draws_random() ? space.token_words.data() : nullptr;
+    uint32_t* const clusters = cluster_draw_ ? space.cluster_words.data() : nullptr;
+    const bool single = !request_.grouped() && columns == 1;
+    if (acts && !single) {
+      for (int64_t i = 0; i < listed; ++i) {
+        const int64_t position = space.places[i] / columns;
+        space.units[i] = static_cast<uint32_t>(
+            span.first + (request_.grouped() ? int64_t{space.leader[position]} : position));
+      }
+      draw_at(request_.key, sample, kAction, space.units.data(), listed, {actions, nullptr, nullptr});
+    }
+    if ((acts && single) || tokens != nullptr) {
+      draw_at(request_.key, sample, kAction, space.counters.data(), listed,
+              {single ? actions : nullptr, tokens, clusters});
+    }
+  }
+
+  void write(int64_t offset, int64_t cells, const uint8_t* eligible, int64_t listed, Workspace& space) const {
+    const Id* const ids = request_.ids + offset;
+    Id* const found = results_.found + offset;
+    int64_t* const scored = results_.scored + offset;
+    std::copy_n(ids, cells, found);
+    if (request_.labels == Labels::kOriginal) {
+      std::fill_n(scored, cells, request_.ignore_index);
+    } else {
+      score_eligible(eligible, cells, request_.ignore_index, scored);
+    }
+    replace(ids, listed, space, found);
+    const uint32_t* const places = space.places.data();
+    switch (request_.labels) {
+      case Labels::kOriginal:
+        for (int64_t i = 0; i < listed; ++i) scored[places[i]] = ids[places[i]];
+        break;
+      case Labels::kSelected:
+        for (int64_t i = 0; i < listed; ++i) scored[places[i]] = 1;
+        break;
+      case Labels::kChanged:
+        for (int64_t i = 0; i < listed; ++i) scored[places[i]] = found[places[i]] != ids[places[i]];
+        break;
+    }
+  }
+
+  void replace(const Id* ids, int64_t listed, Workspace& space, Id* found) const {
+    const auto mask = static_cast<uint64_t>(request_.mask_limit);
+    const auto random = static_cast<uint64_t>(request_.random_limit);
+    const Id mask_id = static_cast<Id>(request_.mask_id);
+    const uint32_t* const places = space.places.data();
+    if (uniform_draw_) {
+      uniform_draw_->draw(space.token_words.data(), ids, places, listed, request_.exclude_original,
+                          space.drawn_ids.data());
+    }
+    for (int64_t i = 0; i < listed; ++i) {
+      const uint32_t action = space.actions[i];
+      const Id original = ids[places[i]];
+      Id id = original;
+      if (action < mask) {
+        id = mask_id;
+      } else if (action < random) {
+        id = static_cast<Id>(cluster_draw_
+                                 ? cluster_draw_->draw(space.cluster_words[i], space.token_words[i], original)
+                                 : space.drawn_ids[i]);
+      }
+      found[places[i]] = id;
+    }
+  }
+
+  void list_positions(int64_t sample) const {
+    const int64_t n = request_.length_of(sample), columns = request_.columns, capacity = request_.capacity;
+    const bool* const selected = results_.selected + request_.begin_of(sample) * columns;
+    int32_t* const positions = results_.positions + sample * capacity;
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      bool any = false;
+      for (int64_t j = 0; j < columns; ++j) any |= selected[i * columns + j];
+      if (!any) continue;
+      if (found < capacity) positions[found] = static_cast<int32_t>(i);
+      ++found;
+    }
+    for (int64_t i = found; i < capacity; ++i) positions[i] = -1;
+    results_.counts[sample] = static_cast<int32_t>(found);
+  }
+
+  Request<Id> request_;
+  Results<Id> results_;
+  Specials specials_;
+  std::vector<Specials::Range> fitting_;
+  bool whole_;
+  std::optional<UniformDraw> uniform_draw_;
+  std::optional<ClusterDraw> cluster_draw_;
+};
+
+}  // namespace sslkernels::tokens

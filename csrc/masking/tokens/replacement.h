@@ -1,0 +1,155 @@
+// Random ids: uniform over the ordinary ones, or out of a cluster drawn for the token's own.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "request.h"
+#include "specials.h"
+
+namespace sslkernels::tokens {
+
+// ranks[i] = bounded(words[i], n)
+[[maybe_unused]] SSLK_CLONES static void bound_words(const uint32_t* __restrict words, int64_t count, uint32_t n,
+                                                     uint32_t* __restrict ranks) {
+  for (int64_t i = 0; i < count; ++i) ranks[i] = static_cast<uint32_t>((uint64_t{words[i]} * n) >> 32);
+}
+
+// ids[i] += width where ids[i] >= low: ranks step over one range after the other, in ascending order
+[[maybe_unused]] SSLK_CLONES static void step_over(uint32_t* __restrict ids, int64_t count, uint32_t low,
+                                                   uint32_t width) {
+  for (int64_t i = 0; i < count; ++i) ids[i] += ids[i] >= low ? width : 0;
+}
+
+class UniformDraw {
+ public:
+  UniformDraw(const Specials& specials, int64_t vocab_size) : vocab_size_(vocab_size) {
+    if (vocab_size < 0 || vocab_size > INT32_MAX) {
+      throw std::invalid_argument("vocab_size must lie in [0, 2^31) where mix[1] > 0, got " +
+                                  std::to_string(vocab_size));
+    }
+    skipped_ = specials.within(0, vocab_size - 1);
+    drawable_ = vocab_size;
+    for (const Specials::Range& range : skipped_) {
+      below_.push_back(range.low - (vocab_size - drawable_));  // ordinary ids below the range
+      drawable_ -= range.high - range.low + 1;
+    }
+    if (drawable_ <= 0) {
+      throw std::invalid_argument("special_ids must leave an id in [0, vocab_size=" + std::to_string(vocab_size) +
+                                  ") where mix[1] > 0");
+    }
+  }
+
+  // drawn[i] for the words of the tokens originals[places[i]]; drawn has room for `count` entries
+  template <class Id>
+  void draw(const uint32_t* words, const Id* originals, const uint32_t* places, int64_t count, bool exclude_original,
+            uint32_t* drawn) const {
+    constexpr size_t kMostPasses = 8;
+    if (exclude_original) {
+      for (int64_t i = 0; i < count; ++i) drawn[i] = other_than(words[i], originals[places[i]]);
+      return;
+    }
+    bound_words(words, count, static_cast<uint32_t>(drawable_), drawn);
+    if (skipped_.size() > kMostPasses) {
+      for (int64_t i = 0; i < count; ++i) drawn[i] = id_of(drawn[i]);
+      return;
+    }
+    for (const Specials::Range& range : skipped_) {
+      step_over(drawn, count, static_cast<uint32_t>(range.low), static_cast<uint32_t>(range.high - range.low + 1));
+    }
+  }
+
+ private:
+  // The ordinary id of this rank.
+  uint32_t id_of(uint32_t rank) const {
+    const auto after = std::upper_bound(below_.begin(), below_.end(), static_cast<int64_t>(rank));
+    if (after == below_.begin()) return rank;
+    const size_t last = static_cast<size_t>(after - below_.begin()) - 1;
+    return static_cast<uint32_t>(skipped_[last].high + 1 + (rank - below_[last]));
+  }
+
+  // The rank of an ordinary id; -1 for another.
+  int64_t rank_of(int64_t id) const {
+    if (id < 0 || id >= vocab_size_) return -1;
+    const auto after = std::upper_bound(skipped_.begin(), skipped_.end(), id,
+                                        [](int64_t value, const Specials::Range& r) { return value < r.low; });
+    if (after == skipped_.begin()) return id;
+    const Specials::Range& range = *std::prev(after);
+    return id <= range.high ? -1 : below_[static_cast<size_t>(after - skipped_.begin()) - 1] + id - range.high - 1;
+  }
+
+  uint32_t other_than(uint32_t word, int64_t original) const {
+    const int64_t own = rank_of(original);
+    if (own < 0) return id_of(bounded(word, static_cast<uint32_t>(drawable_)));
+    if (drawable_ == 1) return static_cast<uint32_t>(original);
+    const uint32_t rank = bounded(word, static_cast<uint32_t>(drawable_ - 1));
+    return id_of(rank + (rank >= own ? 1 : 0));
+  }
+
+  int64_t vocab_size_, drawable_;
+  std::vector<Specials::Range> skipped_;
+  std::vector<int64_t> below_;
+};
+
+class ClusterDraw {
+ public:
+  ClusterDraw(const Clusters& clusters, bool exclude_original) : clusters_(clusters) {
+    if (!exclude_original) return;
+    place_.assign(static_cast<size_t>(clusters.vocabulary), clusters.vocabulary);
+    for (int64_t i = 0; i < clusters.ptr[clusters.number]; ++i) {
+      if (in_vocabulary(clusters.tokens[i])) place_[static_cast<size_t>(clusters.tokens[i])] = i;
+    }
+  }
+
+  int64_t draw(uint32_t cluster_word, uint32_t token_word, int64_t original) const {
+    const int32_t *ptr = clusters_.ptr, last = static_cast<int32_t>(clusters_.number - 1);
+    const int32_t own = in_vocabulary(original) ? clusters_.cluster_of[original] : -1;
+    if (own < 0 || own > last) return token_at(bounded(token_word, static_cast<uint32_t>(ptr[last + 1])), original);
+    const int64_t* const limits = clusters_.limits + own * clusters_.number;
+    const bool exclude = !place_.empty() && place_[static_cast<size_t>(original)] < clusters_.vocabulary;
+
+    // An own cluster that holds nothing else is cut out of the row of limits.
+    const bool alone = exclude && ptr[own + 1] - ptr[own] == 1;
+    uint64_t word = cluster_word;
+    if (alone) {
+      const uint64_t low = own > 0 ? static_cast<uint64_t>(limits[own - 1]) : 0;
+      const uint64_t cut = static_cast<uint64_t>(limits[own]) - low;
+      if (cut == kCertain) return original;
+      word = (word * (kCertain - cut)) >> 32;
+      if (word >= low) word += cut;
+    }
+    const int32_t cluster = std::min(first_above(limits, clusters_.number, static_cast<int64_t>(word)), last);
+    const bool skips = exclude && !alone && cluster == own;
+    uint32_t rank = bounded(token_word, static_cast<uint32_t>(ptr[cluster + 1] - ptr[cluster] - (skips ? 1 : 0)));
+    if (skips && rank >= place_[static_cast<size_t>(original)] - ptr[cluster]) ++rank;
+    return token_at(int64_t{ptr[cluster]} + rank, original);
+  }
+
+ private:
+  static constexpr uint64_t kCertain = uint64_t{1} << 32;
+
+  bool in_vocabulary(int64_t id) const { return id >= 0 && id < clusters_.vocabulary; }
+
+  int64_t token_at(int64_t rank, int64_t otherwise) const {
+    return in_vocabulary(rank) ? clusters_.tokens[rank] : otherwise;
+  }
+
+  // The first place whose limit is above `word`; no branch for the processor to guess.
+  static int32_t first_above(const int64_t* limits, int64_t n, int64_t word) {
+    const int64_t* base = limits;
+    while (n > 1) {
+      const int64_t half = n / 2;
+      base += base[half - 1] <= word ? half : 0;
+      n -= half;
+    }
+    return static_cast<int32_t>(base - limits + (*base <= word ? 1 : 0));
+  }
+
+  Clusters clusters_;
+  std::vector<int64_t> place_;  // of every token among those that are drawn; empty unless originals are excluded
+};
+
+}  // namespace sslkernels::tokens
