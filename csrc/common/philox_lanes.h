@@ -26,10 +26,9 @@ constexpr int kLanes = 16;
 // here the even and the odd positions stay in vectors of their own, each in the low half of 64 bits, and what
 // the upper halves hold does not matter to the product.
 #if defined(SSLK_X86)
-__attribute__((target("avx2"))) [[maybe_unused]] static void draw_lanes(Key key, int64_t sample,
-                                                                        uint32_t purpose,
-                                                                        const uint32_t* positions,
-                                                                        uint32_t (&words)[4][kLanes]) {
+__attribute__((target("avx2")))
+[[maybe_unused]] static void draw_lanes(Key key, int64_t sample, uint32_t purpose, const uint32_t* positions,
+                                        uint32_t (&words)[4][kLanes]) {
   const uint64_t id = static_cast<uint64_t>(sample);
   const __m256i multiply0 = _mm256_set1_epi64x(0xD2511F53u), multiply1 = _mm256_set1_epi64x(0xCD9E8D57u);
   for (int begin = 0; begin < kLanes; begin += 8) {
@@ -86,8 +85,8 @@ __attribute__((target("default")))
   }
 }
 
-// Word j of draw(key, sample, purpose, positions[i]) to words[j][i], for the first three j (null: not wanted).
-// `positions` and `words[j]` hold `count` entries, rounded up to a multiple of kLanes.
+// Word j of draw(key, sample, purpose, positions[i]) to words[j][i], for the first three j (null: not
+// wanted). `positions` and `words[j]` hold `count` entries, rounded up to a multiple of kLanes.
 [[maybe_unused]] SSLK_CLONES static void draw_at(Key key, int64_t sample, uint32_t purpose,
                                                  const uint32_t* __restrict positions, int64_t count,
                                                  uint32_t* const (&words)[3]) {

@@ -52,9 +52,16 @@ inline int64_t list_set(const uint8_t* flags, int64_t n, uint32_t* places) {
 struct Workspace {
   // `positions` and `cells` are the most that a span has of them.
   Workspace(int64_t positions, int64_t cells, bool grouped)
-      : narrowed(cells), special(cells), eligible(cells), row_eligible(cells == positions ? 0 : positions),
-        leads(positions), chosen(positions), words(padded(positions, 4 * kLanes)), leader(grouped ? positions : 0),
-        groups(grouped ? positions : 0), leaders(grouped ? positions : 0) {
+      : narrowed(cells),
+        special(cells),
+        eligible(cells),
+        row_eligible(cells == positions ? 0 : positions),
+        leads(positions),
+        chosen(positions),
+        words(padded(positions, 4 * kLanes)),
+        leader(grouped ? positions : 0),
+        groups(grouped ? positions : 0),
+        leaders(grouped ? positions : 0) {
     const int64_t drawn = padded(cells, kLanes);
     for (auto* buffer : {&places, &counters, &units, &actions, &token_words, &cluster_words, &drawn_ids}) {
       buffer->resize(static_cast<size_t>(drawn));
@@ -76,7 +83,9 @@ template <class Id>
 class Corruptor {
  public:
   Corruptor(const Request<Id>& request, const Results<Id>& results)
-      : request_(request), results_(results), specials_(request.special_ids),
+      : request_(request),
+        results_(results),
+        specials_(request.special_ids),
         fitting_(specials_.within(INT32_MIN, INT32_MAX)),
         whole_(request.grouped() || request.min_selected > 0 || request.row_min_selected != nullptr) {
     check(request_);
@@ -159,8 +168,8 @@ class Corruptor {
   const uint8_t* flag(const Span& span, int64_t offset, int64_t cells, Workspace& space) const {
     const bool given = request_.maskable != nullptr;
     if (!given || request_.vocab_size >= 0) {
-      const int64_t bad = mark_specials(request_.ids + offset, cells, specials_, fitting_, request_.vocab_size,
-                                        space.narrowed.data(), space.special.data());
+      const int64_t bad = mark_specials(request_.ids + offset, cells, specials_, fitting_,
+                                        request_.vocab_size, space.narrowed.data(), space.special.data());
       if (bad >= 0) throw_outside(span, offset, bad);
     }
     if (given) return reinterpret_cast<const uint8_t*>(request_.maskable + offset);
@@ -176,8 +185,8 @@ class Corruptor {
     } else if (columns > 1) {
       place += ", " + std::to_string(at % columns);
     }
-    throw std::invalid_argument("ids[" + place + "] is " + std::to_string(request_.ids[at]) + ", outside [0, " +
-                                std::to_string(request_.vocab_size) + ")");
+    throw std::invalid_argument("ids[" + place + "] is " + std::to_string(request_.ids[at]) +
+                                ", outside [0, " + std::to_string(request_.vocab_size) + ")");
   }
 
   const uint8_t* any_column(const uint8_t* eligible, int64_t n, uint8_t* rows) const {

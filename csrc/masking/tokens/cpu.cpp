@@ -1,11 +1,10 @@
-#include "core.h"
-
 #include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "common/tensor.h"
+#include "core.h"
 
 namespace sslkernels::tokens {
 namespace {
@@ -16,8 +15,8 @@ std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
 
 void require_samples(const char* name, const std::optional<Tensor>& tensor, int64_t samples) {
   if (tensor.has_value() && tensor->size(0) != samples) {
-    throw std::invalid_argument(std::string(name) + " must have one entry a sample (B=" + std::to_string(samples) +
-                                "), got " + std::to_string(tensor->size(0)));
+    throw std::invalid_argument(std::string(name) + " must have one entry a sample (B=" +
+                                std::to_string(samples) + "), got " + std::to_string(tensor->size(0)));
   }
 }
 
@@ -47,28 +46,32 @@ void point_to(const Held& held, Request<Id>& request) {
   }
   request.total = request.ptr == nullptr ? held.ids.size(0) * held.ids.size(1) : held.ids.size(0);
   if (held.cluster_of.has_value()) {
-    request.clusters = {data_or_null<int32_t>(held.cluster_of), data_or_null<int32_t>(held.cluster_tokens),
-                        data_or_null<int32_t>(held.cluster_ptr), data_or_null<int64_t>(held.cluster_limits),
-                        held.cluster_of->size(0), held.cluster_limits->size(0)};
+    request.clusters = {data_or_null<int32_t>(held.cluster_of),
+                        data_or_null<int32_t>(held.cluster_tokens),
+                        data_or_null<int32_t>(held.cluster_ptr),
+                        data_or_null<int64_t>(held.cluster_limits),
+                        held.cluster_of->size(0),
+                        held.cluster_limits->size(0)};
   }
 }
 
 using Corrupted = std::tuple<Tensor, Tensor, Tensor, std::optional<Tensor>, std::optional<Tensor>>;
 
-Corrupted corrupt_tokens_cpu(const Tensor& ids, const std::optional<Tensor>& ptr,
-                             const std::optional<Tensor>& sample_ids, int64_t limit,
-                             const std::optional<Tensor>& row_limit, int64_t mask_limit, int64_t random_limit,
-                             int64_t mask_id, int64_t vocab_size, std::vector<int64_t> special_ids,
-                             const std::optional<Tensor>& maskable, const std::optional<Tensor>& groups,
-                             const std::optional<Tensor>& cluster_of, const std::optional<Tensor>& cluster_tokens,
-                             const std::optional<Tensor>& cluster_ptr, const std::optional<Tensor>& cluster_limits,
-                             std::string labels, bool exclude_original, int64_t min_selected,
-                             const std::optional<Tensor>& row_min_selected, int64_t ignore_index, int64_t capacity,
-                             int64_t seed, int64_t step) {
-  const Held held{torch::stable::contiguous(ids), contiguous(ptr),         contiguous(sample_ids),
-                  contiguous(row_limit),          contiguous(maskable),    contiguous(groups),
-                  contiguous(cluster_of),         contiguous(cluster_tokens), contiguous(cluster_ptr),
-                  contiguous(cluster_limits),     contiguous(row_min_selected)};
+Corrupted corrupt_tokens_cpu(
+    const Tensor& ids, const std::optional<Tensor>& ptr, const std::optional<Tensor>& sample_ids,
+    int64_t limit, const std::optional<Tensor>& row_limit, int64_t mask_limit, int64_t random_limit,
+    int64_t mask_id, int64_t vocab_size, std::vector<int64_t> special_ids,
+    const std::optional<Tensor>& maskable, const std::optional<Tensor>& groups,
+    const std::optional<Tensor>& cluster_of, const std::optional<Tensor>& cluster_tokens,
+    const std::optional<Tensor>& cluster_ptr, const std::optional<Tensor>& cluster_limits, std::string labels,
+    bool exclude_original, int64_t min_selected, const std::optional<Tensor>& row_min_selected,
+    int64_t ignore_index, int64_t capacity, int64_t seed, int64_t step) {
+  const Held held{torch::stable::contiguous(ids), contiguous(ptr),
+                  contiguous(sample_ids),         contiguous(row_limit),
+                  contiguous(maskable),           contiguous(groups),
+                  contiguous(cluster_of),         contiguous(cluster_tokens),
+                  contiguous(cluster_ptr),        contiguous(cluster_limits),
+                  contiguous(row_min_selected)};
   const bool packed = ptr.has_value();
   const int64_t samples = packed ? ptr->size(0) - 1 : ids.size(0), width = packed ? 1 : ids.size(1);
   require_samples("sample_ids", sample_ids, samples);

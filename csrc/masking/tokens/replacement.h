@@ -13,8 +13,8 @@
 namespace sslkernels::tokens {
 
 // ranks[i] = bounded(words[i], n)
-[[maybe_unused]] SSLK_CLONES static void bound_words(const uint32_t* __restrict words, int64_t count, uint32_t n,
-                                                     uint32_t* __restrict ranks) {
+[[maybe_unused]] SSLK_CLONES static void bound_words(const uint32_t* __restrict words, int64_t count,
+                                                     uint32_t n, uint32_t* __restrict ranks) {
   for (int64_t i = 0; i < count; ++i) ranks[i] = static_cast<uint32_t>((uint64_t{words[i]} * n) >> 32);
 }
 
@@ -38,15 +38,15 @@ class UniformDraw {
       drawable_ -= range.high - range.low + 1;
     }
     if (drawable_ <= 0) {
-      throw std::invalid_argument("special_ids must leave an id in [0, vocab_size=" + std::to_string(vocab_size) +
-                                  ") where mix[1] > 0");
+      throw std::invalid_argument("special_ids must leave an id in [0, vocab_size=" +
+                                  std::to_string(vocab_size) + ") where mix[1] > 0");
     }
   }
 
   // drawn[i] for the words of the tokens originals[places[i]]; drawn has room for `count` entries
   template <class Id>
-  void draw(const uint32_t* words, const Id* originals, const uint32_t* places, int64_t count, bool exclude_original,
-            uint32_t* drawn) const {
+  void draw(const uint32_t* words, const Id* originals, const uint32_t* places, int64_t count,
+            bool exclude_original, uint32_t* drawn) const {
     constexpr size_t kMostPasses = 8;
     if (exclude_original) {
       for (int64_t i = 0; i < count; ++i) drawn[i] = other_than(words[i], originals[places[i]]);
@@ -58,7 +58,8 @@ class UniformDraw {
       return;
     }
     for (const Specials::Range& range : skipped_) {
-      step_over(drawn, count, static_cast<uint32_t>(range.low), static_cast<uint32_t>(range.high - range.low + 1));
+      step_over(drawn, count, static_cast<uint32_t>(range.low),
+                static_cast<uint32_t>(range.high - range.low + 1));
     }
   }
 
@@ -74,11 +75,13 @@ class UniformDraw {
   // The rank of an ordinary id; -1 for another.
   int64_t rank_of(int64_t id) const {
     if (id < 0 || id >= vocab_size_) return -1;
-    const auto after = std::upper_bound(skipped_.begin(), skipped_.end(), id,
-                                        [](int64_t value, const Specials::Range& r) { return value < r.low; });
+    const auto after =
+        std::upper_bound(skipped_.begin(), skipped_.end(), id,
+                         [](int64_t value, const Specials::Range& r) { return value < r.low; });
     if (after == skipped_.begin()) return id;
     const Specials::Range& range = *std::prev(after);
-    return id <= range.high ? -1 : below_[static_cast<size_t>(after - skipped_.begin()) - 1] + id - range.high - 1;
+    return id <= range.high ? -1
+                            : below_[static_cast<size_t>(after - skipped_.begin()) - 1] + id - range.high - 1;
   }
 
   uint32_t other_than(uint32_t word, int64_t original) const {
@@ -107,7 +110,8 @@ class ClusterDraw {
   int64_t draw(uint32_t cluster_word, uint32_t token_word, int64_t original) const {
     const int32_t *ptr = clusters_.ptr, last = static_cast<int32_t>(clusters_.number - 1);
     const int32_t own = in_vocabulary(original) ? clusters_.cluster_of[original] : -1;
-    if (own < 0 || own > last) return token_at(bounded(token_word, static_cast<uint32_t>(ptr[last + 1])), original);
+    if (own < 0 || own > last)
+      return token_at(bounded(token_word, static_cast<uint32_t>(ptr[last + 1])), original);
     const int64_t* const limits = clusters_.limits + own * clusters_.number;
     const bool exclude = !place_.empty() && place_[static_cast<size_t>(original)] < clusters_.vocabulary;
 
@@ -123,7 +127,8 @@ class ClusterDraw {
     }
     const int32_t cluster = std::min(first_above(limits, clusters_.number, static_cast<int64_t>(word)), last);
     const bool skips = exclude && !alone && cluster == own;
-    uint32_t rank = bounded(token_word, static_cast<uint32_t>(ptr[cluster + 1] - ptr[cluster] - (skips ? 1 : 0)));
+    uint32_t rank =
+        bounded(token_word, static_cast<uint32_t>(ptr[cluster + 1] - ptr[cluster] - (skips ? 1 : 0)));
     if (skips && rank >= place_[static_cast<size_t>(original)] - ptr[cluster]) ++rank;
     return token_at(int64_t{ptr[cluster]} + rank, original);
   }
@@ -149,7 +154,8 @@ class ClusterDraw {
   }
 
   Clusters clusters_;
-  std::vector<int64_t> place_;  // of every token among those that are drawn; empty unless originals are excluded
+  std::vector<int64_t>
+      place_;  // of every token among those that are drawn; empty unless originals are excluded
 };
 
 }  // namespace sslkernels::tokens

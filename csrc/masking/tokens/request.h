@@ -55,9 +55,7 @@ struct Request {
   bool draws_random() const { return random_limit > mask_limit; }
   int64_t sample_id(int64_t sample) const { return sample_ids == nullptr ? sample : sample_ids[sample]; }
   int64_t begin_of(int64_t sample) const { return ptr == nullptr ? sample * length : ptr[sample]; }
-  int64_t length_of(int64_t sample) const {
-    return ptr == nullptr ? length : ptr[sample + 1] - ptr[sample];
-  }
+  int64_t length_of(int64_t sample) const { return ptr == nullptr ? length : ptr[sample + 1] - ptr[sample]; }
   int64_t least(int64_t sample) const {
     return row_min_selected == nullptr ? min_selected : row_min_selected[sample];
   }
@@ -88,8 +86,8 @@ void check(const Request<Id>& request) {
   }
   for (int64_t i = 0; i < request.samples; ++i) {
     if (request.length_of(i) < 0) {
-      throw std::invalid_argument("ptr[" + number(i + 1) + "] is " + number(request.ptr[i + 1]) + ", below ptr[" +
-                                  number(i) + "] = " + number(request.ptr[i]));
+      throw std::invalid_argument("ptr[" + number(i + 1) + "] is " + number(request.ptr[i + 1]) +
+                                  ", below ptr[" + number(i) + "] = " + number(request.ptr[i]));
     }
     if (request.length_of(i) > INT32_MAX) {
       throw std::invalid_argument("ids: sample " + number(i) + " has 2^31 positions or more");
@@ -102,8 +100,8 @@ void check(const Request<Id>& request) {
   }
   for (int64_t i = 0; request.row_min_selected != nullptr && i < request.samples; ++i) {
     if (request.row_min_selected[i] < 0) {
-      throw std::invalid_argument("min_selected[" + number(i) + "] is " + number(request.row_min_selected[i]) +
-                                  ", must be at least 0");
+      throw std::invalid_argument("min_selected[" + number(i) + "] is " +
+                                  number(request.row_min_selected[i]) + ", must be at least 0");
     }
   }
   if (request.draws_random() && request.clusters.cluster_of != nullptr &&

@@ -51,7 +51,8 @@ class Specials {
 };
 
 // 32-bit copies of ids; returns whether one does not fit.
-[[maybe_unused]] SSLK_CLONES static bool narrow(const int64_t* __restrict ids, int64_t n, int32_t* __restrict out) {
+[[maybe_unused]] SSLK_CLONES static bool narrow(const int64_t* __restrict ids, int64_t n,
+                                                int32_t* __restrict out) {
   int64_t wide = 0;
   for (int64_t i = 0; i < n; ++i) {
     out[i] = static_cast<int32_t>(ids[i]);
@@ -70,8 +71,8 @@ class Specials {
 }
 
 // Whether an id that is not marked lies outside [0, vocab_size).
-[[maybe_unused]] SSLK_CLONES static bool any_outside(const int32_t* __restrict ids, int64_t n, int64_t vocab_size,
-                                                     const uint8_t* __restrict special) {
+[[maybe_unused]] SSLK_CLONES static bool any_outside(const int32_t* __restrict ids, int64_t n,
+                                                     int64_t vocab_size, const uint8_t* __restrict special) {
   const uint32_t size = static_cast<uint32_t>(vocab_size);
   uint32_t outside = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -88,8 +89,9 @@ class Specials {
 // special[i] = ids[i] is special, for ids of any value; returns the first place of an ordinary id outside
 // [0, vocab_size), or -1. `narrowed` holds n entries of working space.
 template <class Id>
-int64_t mark_specials(const Id* ids, int64_t n, const Specials& specials, const std::vector<Specials::Range>& fitting,
-                      int64_t vocab_size, int32_t* narrowed, uint8_t* special) {
+int64_t mark_specials(const Id* ids, int64_t n, const Specials& specials,
+                      const std::vector<Specials::Range>& fitting, int64_t vocab_size, int32_t* narrowed,
+                      uint8_t* special) {
   bool wide = false;
   const int32_t* small;
   if constexpr (sizeof(Id) == 8) {

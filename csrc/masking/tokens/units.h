@@ -10,13 +10,16 @@
 
 namespace sslkernels::tokens {
 
-// Finds the leader of every group of one sample. Labels that only grow are told apart by the largest one seen;
-// an open-addressing table is filled when the first label comes back.
+// Finds the leader of every group of one sample. Labels that only grow are told apart by the largest one
+// seen; an open-addressing table is filled when the first label comes back.
 class Leaders {
  public:
-  explicit Leaders(int64_t longest) : slots_(table_size(longest)) { known_.reserve(static_cast<size_t>(longest)); }
+  explicit Leaders(int64_t longest) : slots_(table_size(longest)) {
+    known_.reserve(static_cast<size_t>(longest));
+  }
 
-  // leader[i]: position of the first eligible token of i's group; -1 where i is not eligible or its group negative
+  // leader[i]: position of the first eligible token of i's group; -1 where i is not eligible or its group
+  // negative
   void find(const int64_t* groups, const uint8_t* eligible, int64_t n, int32_t* leader) {
     known_.clear();
     mask_ = 0;
@@ -88,7 +91,8 @@ class Leaders {
 
 // chosen[i] = eligible[i] and words[i] < limit
 [[maybe_unused]] SSLK_CLONES static void choose(const uint32_t* __restrict words, int64_t n, uint64_t limit,
-                                                const uint8_t* __restrict eligible, uint8_t* __restrict chosen) {
+                                                const uint8_t* __restrict eligible,
+                                                uint8_t* __restrict chosen) {
   const uint8_t possible = limit > 0;
   const uint32_t last = static_cast<uint32_t>(limit - 1);  // the largest word that says yes
   for (int64_t i = 0; i < n; ++i) {
@@ -112,7 +116,8 @@ inline void top_up(const uint32_t* words, const uint8_t* leads, int64_t n, int64
                    std::vector<uint64_t>& ranks, uint8_t* chosen) {
   ranks.clear();
   for (int64_t i = 0; i < n; ++i) {
-    if (leads[i] != 0 && chosen[i] == 0) ranks.push_back((uint64_t{words[i]} << 32) | static_cast<uint64_t>(i));
+    if (leads[i] != 0 && chosen[i] == 0)
+      ranks.push_back((uint64_t{words[i]} << 32) | static_cast<uint64_t>(i));
   }
   const int64_t taken = std::min<int64_t>(missing, static_cast<int64_t>(ranks.size()));
   if (taken < static_cast<int64_t>(ranks.size())) {
