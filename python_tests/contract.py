@@ -87,12 +87,14 @@ def assert_initialised(op: _op.Op, args: Args, backend: str) -> None:
     """No result holds memory that the kernel did not write: allocations come filled with NaN."""
     expected = _problem.run(op, args, backend)
     deterministic = torch.are_deterministic_algorithms_enabled()
+    filling = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
     try:
-        assert torch.utils.deterministic.fill_uninitialized_memory
         poisoned = _problem.run(op, args, backend)
     finally:
         torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = filling
     assert_same_bits(expected, poisoned, "depends on uninitialised memory")
 
 
