@@ -134,7 +134,8 @@ class Op:
     def _checked_reference(self, *args: Any) -> Any:
         if self._check is not None and not torch.compiler.is_compiling():
             self._check(*args)
-        return self.reference(*args)
+        with torch._C._DisableAutocast():  # a kernel takes its inputs as they are; the reference too
+            return self.reference(*args)
 
     def _fallback(self, *args: Any) -> Any:
         if any(isinstance(value, Tensor) and value.is_cuda for value in args):
@@ -151,7 +152,8 @@ class Op:
         def checked(*args: Any, **kwargs: Any) -> Any:
             given = {**dict(zip(self.arguments, args, strict=False)), **kwargs}
             self.shapes.check([given.get(entry.name) for entry in self.shapes.entries])
-            return fake(*args, **kwargs)
+            with torch._C._DisableAutocast():
+                return fake(*args, **kwargs)
 
         torch.library.register_fake(f"{self.namespace}::{self.name}", checked, lib=self._library)
 

@@ -5,6 +5,7 @@ from sslkernels._exports import lazy
 __getattr__, __all__ = lazy(
     __name__,
     {
+        "linear_cross_entropy.op": ("masked_linear_cross_entropy",),
         "results": ("Corruption",),
         "tokens.clusters": ("TokenClusters",),
         "tokens.op": ("corrupt_tokens",),
