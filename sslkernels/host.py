@@ -7,4 +7,9 @@ NumPy; the first call imports NumPy.
 
 from sslkernels._exports import lazy
 
-__getattr__, __all__ = lazy(__name__, {})
+__getattr__, __all__ = lazy(
+    "sslkernels",
+    {
+        "eulerian.walks.host": ("serialize", "deserialize", "reindex"),
+    },
+)

@@ -27,9 +27,9 @@ enum Purpose : uint32_t {
                 // (position * columns + column) word 1: random token; word 2: cluster
   kTopUp = 3,   // (position / 4) word position % 4: rank of a unit when a row is topped up
   // eulerian
-  kWalkEdge = 256,       // (position / 4) word position % 4: order of the choices at a node
-  kWalkStart = 257,      // (component) word 0: start, word 1: direction, word 2: component order
-  kReindex = 258,        // (position / 4) word position % 4: keys of a random renumbering
+  kWalkEdge = 256,       // (position / 4) word position % 4: place of edge k (2 k, 2 k + 1), arc k (k)
+  kWalkStart = 257,      // (component) word 0: start, 1: direction, 2: order; 3 of the first: scan
+  kReindex = 258,        // (position / 4) word position % 4: id of the position-th node met
   kReindexOffset = 259,  // (0) word 0: first id of a cyclic renumbering
   // pretrain (drawn in Python only)
   kEpochOrder = 1024,  // (round) words 0 and 1: key of a round, low and high; step: epoch

@@ -3,5 +3,14 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
-namespace sslkernels {}  // namespace sslkernels
+#include "../common/parallel.h"
+
+namespace sslkernels {
+
+namespace py = pybind11;
+
+void bind_eulerian(py::module_& m);
+
+}  // namespace sslkernels

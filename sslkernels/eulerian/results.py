@@ -3,6 +3,14 @@
 from typing import Any, NamedTuple
 
 
+class EulerPaths(NamedTuple):
+    """Walks over G graphs, packed: a graph's steps are its edges walked, its jumps, and one."""
+
+    nodes: Any  # int32 (T,): local id of the node at each step
+    edges: Any  # int32 (T,): first column of the edge that led there; -1 at a first step, -2 for a jump
+    ptr: Any  # int64 (G+1,): where each graph's steps begin
+
+
 class TokenBatch(NamedTuple):
     """Token sequences of G graphs, packed."""
 
