@@ -91,6 +91,8 @@ def _read(place: int, graph: Any) -> _Part:
                 f"graphs[{place}] needs num_nodes or x: the number of nodes is not guessed from ids"
             )
         num_nodes = x.shape[0]
+    if num_nodes < 0:
+        raise ValueError(f"graphs[{place}].num_nodes must be at least 0, got {num_nodes}")
     edge_attr = _columns(place, "edge_attr", getattr(graph, "edge_attr", None))
     for name, rows, length in (("x", x, num_nodes), ("edge_attr", edge_attr, edge_index.shape[1])):
         if rows is not None and rows.shape[0] != length:

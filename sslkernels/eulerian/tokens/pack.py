@@ -18,7 +18,7 @@ def pack(token_batch: TokenBatch, max_tokens: int) -> PackedBatch:
     ValueError names a graph longer than max_tokens. Cost: O(G log G + R max_tokens F).
     """
     tokens, ptr, groups = token_batch
-    if not isinstance(max_tokens, torch.SymInt):
+    if not torch.compiler.is_compiling():
         if isinstance(max_tokens, bool) or not hasattr(max_tokens, "__index__"):
             raise TypeError(f"max_tokens must be an int, got {type(max_tokens).__name__}")
         if max_tokens < 1:
