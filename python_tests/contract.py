@@ -16,6 +16,7 @@ from sslkernels import _op, _problem
 
 Args = tuple[Any, ...]
 FLOATS = ("fp32", "fp64", "fp16", "bf16")
+MOST_EMULATED = 10_000  # elements of all tensors: the emulated GPU runs one thread at a time
 
 
 # -- what is run --------------------------------------------------------------------------------------------
@@ -34,7 +35,14 @@ def lines(op: _op.Op) -> Iterator[str]:
 def backends(op: _op.Op, device: str) -> list[str]:
     """The backends that have a kernel for this operator on this device, the reference left out."""
     key = "CUDA" if device == "cuda" else "CPU"
-    return [name for name in ("cpu", "cuda", "triton") if op.kernel(name, key) is not None]
+    names = ("cpu", "cuda", "triton", "cuda-emulated")
+    return [name for name in names if op.kernel(name, key) is not None]
+
+
+def serves(backend: str, args: Args) -> bool:
+    """Whether the contract runs `backend` on these arguments: the emulated GPU takes small ones alone."""
+    elements = sum(value.numel() for value in args if isinstance(value, Tensor))
+    return backend != "cuda-emulated" or elements <= MOST_EMULATED
 
 
 def optional_sets(op: _op.Op, candidates: list[tuple[str, Args]]) -> list[tuple[str, Args]]:
@@ -288,5 +296,8 @@ def assert_refuses(op: _op.Op, args: Args) -> None:
 def pairs(ops: list[_op.Op], devices: list[str]) -> Iterator[tuple[_op.Op, str, str, str]]:
     """(operator, line, device, backend) for everything that can run here."""
     for op, device in itertools.product(ops, devices):
+        found = backends(op, device)
         for line in lines(op):
-            yield from ((op, line, device, backend) for backend in backends(op, device))
+            small = "cuda-emulated" not in found or serves("cuda-emulated", _problem.inputs(line)[1])
+            wanted = [backend for backend in found if small or backend != "cuda-emulated"]
+            yield from ((op, line, device, backend) for backend in wanted)

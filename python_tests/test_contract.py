@@ -63,6 +63,8 @@ def test_gradient(op: _op.Op) -> None:
     assert doubles, f"{op.name} has no problem line in float64"
     for line, args in doubles:
         for backend in ["reference", *contract.backends(op, DEVICES[0])]:
+            if not contract.serves(backend, args):
+                continue
             try:
                 contract.assert_gradient(op, args, backend)
             except Exception as error:

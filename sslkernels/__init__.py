@@ -1,7 +1,7 @@
 """Fused, deterministic, drop-in PyTorch operators for the hot paths of self-supervised pretraining.
 
-Rooms: `masking`, `eulerian`; `host` is the NumPy face, which imports no torch; `pretrain` the example
-trainer. Everything is imported at first use.
+Rooms: `masking`, `graph`, `eulerian`; `host` is the NumPy face, which imports no torch; `pretrain` the
+example trainer. Everything is imported at first use.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from sslkernels._exports import lazy
 
 __version__ = "0.1.0"
 
-_MODULES = ("masking", "eulerian", "host", "molecules", "pretrain")
+_MODULES = ("masking", "graph", "eulerian", "host", "molecules", "pretrain")
 _get, _names = lazy(__name__, {"_op": ("use", "backends")})
 __all__ = [*_MODULES, *_names]
 

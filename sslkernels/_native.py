@@ -1,5 +1,6 @@
 """Loads the native libraries that are present, once, when the first operator is declared."""
 
+import functools
 import os
 import warnings
 from pathlib import Path
@@ -20,12 +21,13 @@ def _require_torch(version: str) -> None:
 
 
 def library_path(name: str) -> Path | None:
-    """Path of the built library `name` ("_C_cpu" or "_C_cuda"), or None.
+    """Path of the built library `name` ("_C_cpu", "_C_cuda" or "_C_emulated"), or None.
 
-    It lies beside this file, unless SSLKERNELS_LIBRARY_PATH names another folder (a sanitizer build).
+    It lies beside this file, unless SSLKERNELS_LIBRARY_PATH names other folders (sanitizer builds), the first
+    that has it.
     """
-    folder = Path(os.environ.get("SSLKERNELS_LIBRARY_PATH", Path(__file__).parent))
-    return next(iter(sorted(folder.glob(f"{name}.*so"))), None)
+    folders = os.environ.get("SSLKERNELS_LIBRARY_PATH", str(Path(__file__).parent)).split(os.pathsep)
+    return next((path for folder in folders for path in sorted(Path(folder).glob(f"{name}.*so"))), None)
 
 
 def _load(name: str) -> bool:
@@ -33,6 +35,12 @@ def _load(name: str) -> bool:
     if path is not None:
         torch.ops.load_library(str(path))
     return path is not None
+
+
+@functools.cache
+def load_emulated() -> bool:
+    """Load the CUDA kernels that tests run on the CPU, where they are built; only when asked for."""
+    return _load("_C_emulated")
 
 
 _require_torch(torch.__version__)

@@ -27,11 +27,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslkernels import _native  # noqa: F401  (loads the native kernels)
+from sslkernels import _native
 from sslkernels._shapes import Shapes
 
 OPS: dict[str, "Op"] = {}
-BACKENDS = ("auto", "reference", "cpu", "cuda", "triton")
+BACKENDS = ("auto", "reference", "cpu", "cuda", "triton", "cuda-emulated")
 _KEYS = {"CPU": "cpu", "CUDA": "cuda"}
 
 
@@ -63,7 +63,7 @@ class Op:
         namespace: str = "sslkernels",
     ) -> None:
         self.name = schema.split("(", 1)[0]
-        self.namespace = namespace
+        self.namespace, self._schema = namespace, schema
         self.reference, self.backward, self.gradients = reference, backward, tuple(gradients)
         self.exceptions = exceptions or {}
         self.package = reference.__module__.rpartition(".")[0]
@@ -78,7 +78,7 @@ class Op:
         self._require_whole_shape_line()
         self._register_fake(fake or reference)
         self._has_triton = triton and importlib.util.find_spec("triton") is not None
-        self.native = tuple(key for key in _KEYS if self._has_kernel(key))
+        self.native = tuple(key for key in _KEYS if _has_kernel(namespace, self.name, key))
         if self._has_triton and "CUDA" not in self.native:
             self._library.impl(self.name, self._triton, "CUDA")
         if backward is not None:
@@ -109,9 +109,23 @@ class Op:
             and (key == "CUDA" or os.environ.get("TRITON_INTERPRET") == "1")
         ):
             return self._triton
+        if backend == "cuda-emulated" and key == "CPU":
+            return self._emulated()
         if backend == _KEYS[key] and key in self.native:
             return _NATIVE
         return None
+
+    @functools.cache  # noqa: B019  (operators live as long as the process)
+    def _emulated(self) -> Callable[..., Any] | None:
+        """The CUDA kernel as C++ (csrc/emulation): it is registered for CPU in a namespace of its own."""
+        if not _native.load_emulated():
+            return None
+        namespace = f"{self.namespace}_emulated"
+        self._emulated_library = torch.library.Library(namespace, "FRAGMENT")
+        self._emulated_library.define(self._schema)
+        if not _has_kernel(namespace, self.name, "CPU"):
+            return None
+        return getattr(getattr(torch.ops, namespace), self.name).default
 
     def backend_on(self, key: str) -> str:
         """The backend that serves this operator for `key` when nothing is asked for."""
@@ -124,9 +138,6 @@ class Op:
         for argument in self.overload._schema.arguments:
             if "Tensor" in str(argument.type) and argument.name not in described:
                 raise ValueError(f"{self.name}: the shape line does not describe {argument.name}")
-
-    def _has_kernel(self, key: str) -> bool:
-        return torch._C._dispatch_has_kernel_for_dispatch_key(f"{self.namespace}::{self.name}", key)
 
     def _triton(self, *args: Any) -> Any:
         return getattr(importlib.import_module(f"{self.package}.triton_kernels"), self.name)(*args)
@@ -156,6 +167,10 @@ class Op:
                 return fake(*args, **kwargs)
 
         torch.library.register_fake(f"{self.namespace}::{self.name}", checked, lib=self._library)
+
+
+def _has_kernel(namespace: str, name: str, key: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"{namespace}::{name}", key)
 
 
 def _NATIVE(*_: Any) -> Any:  # noqa: N802
@@ -305,8 +320,9 @@ def use(backend: str) -> Iterator[None]:
     """Run every operator on `backend` inside the scope, process-wide; scopes nest.
 
     backend: "auto" (what the dispatcher would pick), "reference", "cpu", "cuda" or "triton" (with
-    TRITON_INTERPRET=1 also for CPU tensors). A call of an operator that lacks it raises RuntimeError
-    naming both; entering the scope does not. An unknown name raises ValueError.
+    TRITON_INTERPRET=1 also for CPU tensors); in tests "cuda-emulated": the CUDA kernels, run on the CPU. A
+    call of an operator that lacks it raises RuntimeError naming both; entering the scope does not. An unknown
+    name raises ValueError.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
