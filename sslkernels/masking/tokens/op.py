@@ -95,15 +95,10 @@ def corrupt_tokens(
     row_least = _per_sample("min_selected", min_selected, batch, floating=False)
     if sample_ids is not None:
         _per_sample("sample_ids", sample_ids, batch, floating=False)
-    plan = arguments.plan(
-        mix,
-        mask_id,
-        vocab_size,
-        special_ids,
-        clusters,
-        labels,
-        0x7FFFFFFF if ids.dtype == torch.int32 else 2**63 - 1,
-    )
+    make_plan = arguments.plan if torch.compiler.is_compiling() else arguments.plan_once
+    covered = None if clusters is None else clusters.cluster_of.shape[0]
+    largest_id = 0x7FFFFFFF if ids.dtype == torch.int32 else 2**63 - 1
+    plan = make_plan(mix, mask_id, vocab_size, special_ids, covered, labels, largest_id)
     tables = (None,) * 4
     if clusters is not None and mix[1] > 0:
         tables = clusters.tables(plan.special_ids, ids.device)
