@@ -109,8 +109,8 @@ class ClusterDraw {
 
   // drawn[i] for the words of the tokens originals[places[i]]; drawn has room for `count` entries
   template <class Id>
-  void draw(const uint32_t* cluster_words, const uint32_t* token_words, const Id* originals, const uint32_t* places,
-            int64_t count, uint32_t* drawn) const {
+  void draw(const uint32_t* cluster_words, const uint32_t* token_words, const Id* originals,
+            const uint32_t* places, int64_t count, uint32_t* drawn) const {
     for (int64_t begin = 0; begin < count; begin += kTogether) {
       Search searches[kTogether];
       for (int64_t j = 0; j < kTogether; ++j) {
@@ -132,8 +132,9 @@ class ClusterDraw {
   struct Search {
     const int64_t *limits, *base;
     int64_t word;
-    int32_t own;                // -1: no cluster
-    bool exclude, alone, stays;  // leave the original out; it is all of its cluster; there is no other cluster
+    int32_t own;  // -1: no cluster
+    bool exclude, alone,
+        stays;  // leave the original out; it is all of its cluster; there is no other cluster
   };
 
   bool in_vocabulary(int64_t id) const { return id >= 0 && id < clusters_.vocabulary; }

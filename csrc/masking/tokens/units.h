@@ -70,11 +70,11 @@ class Leaders {
   std::vector<int32_t> slots_;
 };
 
-// chosen[i] = eligible[i] and the kSelect word of position first + i is below `limit` (in (0, 2^32)). `first` is a
-// multiple of 4; `flags` holds n entries, rounded up to a multiple of 4 * kLanes.
-[[maybe_unused]] SSLK_CLONES static void choose(Key key, int64_t sample, int64_t first, int64_t n, uint64_t limit,
-                                                const uint8_t* __restrict eligible, uint8_t* __restrict flags,
-                                                uint8_t* __restrict chosen) {
+// chosen[i] = eligible[i] and the kSelect word of position first + i is below `limit` (in (0, 2^32)). `first`
+// is a multiple of 4; `flags` holds n entries, rounded up to a multiple of 4 * kLanes.
+[[maybe_unused]] SSLK_CLONES static void choose(Key key, int64_t sample, int64_t first, int64_t n,
+                                                uint64_t limit, const uint8_t* __restrict eligible,
+                                                uint8_t* __restrict flags, uint8_t* __restrict chosen) {
   const uint32_t last = static_cast<uint32_t>(limit - 1);  // the largest word that says yes
   for (int64_t begin = 0; begin < n; begin += 4 * kLanes) {
     uint32_t positions[kLanes], words[4][kLanes];

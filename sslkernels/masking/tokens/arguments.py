@@ -36,6 +36,34 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     return value
 
 
+def check_seed(seed: int | None, step: int) -> None:
+    if seed is None:
+        raise ValueError("seed must be given to corrupt_tokens (an int in [0, 2^63)): it draws at random")
+    integer("seed", seed, 0, (1 << 63) - 1)
+    integer("step", step, 0, (1 << 63) - 1)
+
+
+def check_shapes(ids: Any, ptr: Any, maskable: Any, groups: Any, array: type) -> None:
+    """The shapes by which a call is read; `array`: what the arguments are, torch.Tensor or numpy.ndarray."""
+    for name, value in (("ids", ids), ("ptr", ptr), ("maskable", maskable), ("groups", groups)):
+        if not isinstance(value, array) and (name == "ids" or value is not None):
+            raise TypeError(f"{name} must be a {array.__name__}, got {type(value).__name__}")
+    if ptr is None:
+        if ids.ndim != 2:
+            raise ValueError(
+                f"ids must have shape (B, L), or (T,) or (T, F) with ptr, got {tuple(ids.shape)}"
+            )
+    elif ids.ndim not in (1, 2):
+        raise ValueError(f"ids must have shape (T,) or (T, F) with ptr, got {tuple(ids.shape)}")
+    elif ptr.ndim != 1 or ptr.shape[0] == 0:
+        raise ValueError(f"ptr must have shape (B+1,), got {tuple(ptr.shape)}")
+    if maskable is not None and maskable.shape != ids.shape:
+        raise ValueError(f"maskable must have shape {tuple(ids.shape)}, got {tuple(maskable.shape)}")
+    labelled = ids.shape if ptr is None else ids.shape[:1]
+    if groups is not None and groups.shape != labelled:
+        raise ValueError(f"groups must have shape {tuple(labelled)}, got {tuple(groups.shape)}")
+
+
 def as_tuple(name: str, values: Any) -> tuple[Any, ...]:
     try:
         return tuple(values)
@@ -119,7 +147,7 @@ _plan_seen = functools.lru_cache(maxsize=64, typed=True)(plan)
 def plan_once(
     mix: Sequence[float], mask_id: int | None, vocab_size: int | None, special_ids: Iterable[int], *rest: Any
 ) -> Plan:
-    """`plan`, looked up where the same arguments were checked before (a third of the cost of a small call)."""
+    """`plan`, looked up where the same arguments were checked before: a third of a small call."""
     mix, special_ids = as_tuple("mix", mix), as_tuple("special_ids", special_ids)
     try:
         return _plan_seen(mix, mask_id, vocab_size, special_ids, *rest)
