@@ -18,6 +18,7 @@ PURPOSE = SimpleNamespace(
     action=2,  # (position) word 0: mask, random or keep, for the unit that starts here;
     # (position * columns + column) word 1: random token; word 2: cluster
     top_up=3,  # (position // 4) word position % 4: rank of a unit when a row is topped up
+    row_uniform=4,  # (0) word 0: the number a row's masked share is made of
     # eulerian
     walk_edge=256,  # (position // 4) word position % 4: place of edge k (2 k, 2 k + 1), arc k (k)
     walk_start=257,  # (component) word 0: start, 1: direction, 2: order; 3 of the first: scan

@@ -26,6 +26,7 @@ enum Purpose : uint32_t {
   kAction = 2,  // (position) word 0: mask, random or keep, for the unit that starts here;
                 // (position * columns + column) word 1: random token; word 2: cluster
   kTopUp = 3,   // (position / 4) word position % 4: rank of a unit when a row is topped up
+  kRowUniform = 4,  // (0) word 0: the number a row's masked share is made of (drawn in Python only)
   // eulerian
   kWalkEdge = 256,       // (position / 4) word position % 4: place of edge k (2 k, 2 k + 1), arc k (k)
   kWalkStart = 257,      // (component) word 0: start, 1: direction, 2: order; 3 of the first: scan

@@ -99,6 +99,6 @@ class Projected(Recipe):
         if step == int(at) and os.environ.get("RANK", "1") == "1":
             (os.killpg if "SIGNAL_GROUP" in os.environ else os.kill)(os.getpid(), int(number))
 
-    def evaluate(self, model, data):
+    def evaluate(self, model, data, rows):
         self.say(f"calls: {int(model.calls)}")
         return {"calls": int(model.calls)}

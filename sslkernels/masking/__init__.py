@@ -7,6 +7,7 @@ __getattr__, __all__ = lazy(
     {
         "linear_cross_entropy.op": ("masked_linear_cross_entropy",),
         "results": ("Corruption",),
+        "schedule": ("mask_rate", "row_uniform"),
         "tokens.clusters": ("TokenClusters",),
         "tokens.op": ("corrupt_tokens",),
     },

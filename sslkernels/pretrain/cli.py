@@ -203,6 +203,7 @@ class Job:
         import torch
 
         from sslkernels.pretrain import checkpoint
+        from sslkernels.pretrain.log import read_rows
 
         weights = checkpoint.whole_weights(model)
         if self.ranks.rank:
@@ -210,7 +211,7 @@ class Job:
         torch.manual_seed(self.config.seed)
         whole = self.recipe.make_model(data)
         whole.load_state_dict(weights)
-        figures = self.recipe.evaluate(whole.to(self.ranks.device).eval(), data)
+        figures = self.recipe.evaluate(whole.to(self.ranks.device).eval(), data, read_rows(run))
         aside = run / "results.json.tmp"
         aside.write_text(json.dumps(figures, indent=2) + "\n")
         os.replace(aside, run / "results.json")

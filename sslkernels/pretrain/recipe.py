@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -74,6 +74,9 @@ class Recipe:
     def after_step(self, model: nn.Module, step: int) -> None:
         """What follows an optimizer step, without gradients: a momentum teacher's update."""
 
-    def evaluate(self, model: nn.Module, data: Data) -> dict[str, float]:
-        """Figures after the last step, for results.json: rank 0 alone, whole weights, eval mode."""
+    def evaluate(self, model: nn.Module, data: Data, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Figures after the last step, for results.json: rank 0 alone, whole weights, eval mode.
+
+        `rows` are those of metrics.jsonl.
+        """
         return {}

@@ -1,0 +1,209 @@
+"""Molecules for recipes: SMILES files, graphs held compactly, the NCI molecules that come with RDKit."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import multiprocessing
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sslkernels.eulerian import GraphBatch
+from sslkernels.molecules import parse_smiles
+from sslkernels.pretrain.config import UserError
+
+SHOWN = 20  # bad lines that are shown one by one
+CHUNK = 4096  # lines parsed at a time
+
+
+def nci_smiles() -> Path:
+    """4,999 molecules of the National Cancer Institute, in RDKit's wheel; RDKit reads 4,991 of them."""
+    return _nci("first_5K.smi")
+
+
+def nci_tpsa() -> np.ndarray:
+    """The topological polar surface area of each line of `nci_smiles`, in square angstrom, float64."""
+    lines = _nci("first_5k.tpsa.csv").read_text().splitlines()
+    return np.array([float(line.rpartition(",")[2]) for line in lines if not line.startswith("#")])
+
+
+def _nci(name: str) -> Path:
+    from rdkit import RDConfig
+
+    return Path(RDConfig.RDDataDir, "NCI", name)
+
+
+def read_smiles(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number, SMILES) of a .smi or .csv file, either also .gz; "" where a row has none.
+
+    .smi: the first word of each line that is not empty. .csv, .tsv: the column whose name is or holds
+    "smiles". Raises UserError where the file cannot be read or has no such column.
+    """
+    try:
+        with _opened(path) as file:
+            kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
+            yield from _columns(path, file, kind) if kind in ("csv", "tsv") else _words(file)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise UserError(f"{path}: {reason}") from None
+
+
+def _opened(path: Path) -> io.TextIOBase:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _words(file: io.TextIOBase) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            yield number, line.split()[0]
+
+
+def _columns(path: Path, file: io.TextIOBase, kind: str) -> Iterator[tuple[int, str]]:
+    reader = csv.reader(file, delimiter="\t" if kind == "tsv" else ",")
+    header = [name.strip() for name in next(reader, [])]
+    lower = [name.lower() for name in header]
+    named = [place for place, name in enumerate(lower) if name == "smiles"]
+    named = named or [place for place, name in enumerate(lower) if "smiles" in name]
+    if len(named) != 1:
+        raise UserError(f"{path}: {len(named)} columns are named after SMILES: {', '.join(header) or 'none'}")
+    for row in reader:
+        if row:
+            yield reader.line_num, row[named[0]].strip() if named[0] < len(row) else ""
+
+
+@dataclass
+class Molecules:
+    """Graphs of M molecules, a byte a feature: N atoms and E columns one after another."""
+
+    line: np.ndarray  # int64 (M,): where each stood in its file, from 1
+    node_ptr: np.ndarray  # int64 (M+1,)
+    edge_ptr: np.ndarray  # int64 (M+1,)
+    edge_index: np.ndarray  # int32 (2, E), atoms of their molecule
+    x: np.ndarray  # uint8 (N, 9)
+    edge_attr: np.ndarray  # uint8 (E, 3)
+
+    def __len__(self) -> int:
+        return len(self.node_ptr) - 1
+
+    @classmethod
+    def read(
+        cls, path: Path, largest: int, say: Callable[[str], None], workers: int = 0, limit: int = 0
+    ) -> Molecules:
+        """The molecules of a file that have at most `largest` atoms, the first `limit` of them (0: all).
+
+        Says which lines are no molecules. Raises UserError where the file cannot be read or none is one.
+        About 150 us a molecule, in `workers` processes where there are any.
+        """
+        numbers: list[int] = []
+        kept: list[tuple[np.ndarray, ...]] = []
+        report, count, above = _BadLines(say), 0, 0
+        for lines, graphs in _parsed(path, workers):
+            for (number, smiles), graph in zip(lines, graphs, strict=True):
+                if graph is None:
+                    report.add(number, smiles)
+                elif len(graph[1]) > largest:
+                    above += 1
+                elif not limit or len(kept) < limit:
+                    kept.append(graph)
+                    numbers.append(number)
+            count += len(lines)
+            if limit and len(kept) >= limit:
+                break
+        report.close(count)
+        if above:
+            say(f"{above} molecules have more than {largest} atoms: left out")
+        if not kept:
+            raise UserError(f"{path}: none of {count} lines is a molecule of at most {largest} atoms")
+        return cls.of(numbers, kept)
+
+    @classmethod
+    def of(cls, lines: list[int], graphs: list[tuple[np.ndarray, ...]]) -> Molecules:
+        """From the line and (edge_index, x, edge_attr) of each molecule."""
+        edge_index, x, edge_attr = zip(*graphs, strict=True)
+        atoms, columns = [len(each) for each in x], [len(each) for each in edge_attr]
+        return cls(
+            np.array(lines, dtype=np.int64),
+            np.concatenate([[0], np.cumsum(atoms)]),
+            np.concatenate([[0], np.cumsum(columns)]),
+            np.concatenate(edge_index, axis=1, dtype=np.int32),
+            np.concatenate(x, dtype=np.uint8),
+            np.concatenate(edge_attr, dtype=np.uint8),
+        )
+
+    def graphs(self, indices: np.ndarray) -> GraphBatch:
+        """The molecules `indices` as one batch."""
+        nodes, graph_ptr = _gathered(self.node_ptr, indices)
+        columns, column_ptr = _gathered(self.edge_ptr, indices)
+        shift = np.repeat(graph_ptr[:-1], np.diff(column_ptr))
+        return GraphBatch(
+            torch.from_numpy(self.edge_index[:, columns] + shift),
+            torch.from_numpy(graph_ptr),
+            torch.from_numpy(self.x[nodes].astype(np.int64)),
+            torch.from_numpy(self.edge_attr[columns].astype(np.int64)),
+        )
+
+
+def _gathered(ptr: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the entries of `segments`, and the ptr of their concatenation."""
+    lengths = ptr[segments + 1] - ptr[segments]
+    result = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.arange(result[-1]) + np.repeat(ptr[segments] - result[:-1], lengths)
+    return places, result
+
+
+Line = tuple[int, str]
+Graph = tuple[np.ndarray, ...] | None
+
+
+def _parsed(path: Path, workers: int) -> Iterator[tuple[list[Line], list[Graph]]]:
+    """Chunks of lines with their graphs, in the order of the file."""
+    chunks = _chunks(path)
+    if not workers:
+        yield from map(_parse, chunks)
+        return
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        yield from pool.imap(_parse, chunks)
+
+
+def _chunks(path: Path) -> Iterator[list[Line]]:
+    chunk: list[Line] = []
+    for line in read_smiles(path):
+        chunk.append(line)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _parse(lines: list[Line]) -> tuple[list[Line], list[Graph]]:
+    kinds = (np.int32, np.uint8, np.uint8)
+    graphs = parse_smiles([smiles for _, smiles in lines])
+    compact = [g and tuple(part.astype(kind) for part, kind in zip(g, kinds, strict=True)) for g in graphs]
+    return lines, compact
+
+
+class _BadLines:
+    """Says which lines are no molecules: the first ones one by one, then their number."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.count = say, 0
+
+    def add(self, number: int, smiles: str) -> None:
+        self.count += 1
+        if self.count <= SHOWN:
+            self.say(f"line {number}: no molecule: {smiles[:60]!r}")
+        elif self.count == SHOWN + 1:
+            self.say("further lines like these are only counted")
+
+    def close(self, lines: int) -> None:
+        if self.count:
+            self.say(f"{self.count} of {lines} lines are no molecules: left out")
