@@ -62,8 +62,7 @@ def parse_smiles(smiles: Sequence[str]) -> list[MoleculeGraph | None]:
     graphs: list[MoleculeGraph | None] = []
     with rdBase.BlockLogs():  # silent in this scope alone
         for begin in range(0, len(smiles), _CHUNK):
-            chunk = smiles[begin : begin + _CHUNK]
-            graphs += _graphs([(text, _read(chem, text)) for text in chunk])
+            graphs += _graphs(chem, smiles[begin : begin + _CHUNK])
     return graphs
 
 
@@ -78,21 +77,22 @@ def _read(chem: Any, text: str) -> Any:
     return molecule if molecule is not None and molecule.GetNumAtoms() > 0 else None
 
 
-def _graphs(molecules: list[tuple[str, Any]]) -> Iterator[MoleculeGraph | None]:
+def _graphs(chem: Any, smiles: Sequence[str]) -> Iterator[MoleculeGraph | None]:
     features = _Features()
+    readable = []
     atoms, bonds = [0], [0]
-    for text, molecule in molecules:
+    for text in smiles:
+        molecule = _read(chem, text)
+        readable.append(molecule is not None)
         if molecule is not None:
             features.add(text, molecule)
         atoms.append(len(features.atoms[0]))
-        bonds.append(len(features.bonds[0]))
+        bonds.append(2 * len(features.bonds[0]))
     x, ends, edge_attr = features.arrays()
-    for place, (_, molecule) in enumerate(molecules):
-        if molecule is None:
-            yield None
-            continue
-        rows, columns = slice(*atoms[place : place + 2]), slice(*(2 * at for at in bonds[place : place + 2]))
-        yield MoleculeGraph(ends[:, columns], x[rows], edge_attr[columns])
+    for place, known in enumerate(readable):
+        rows = slice(atoms[place], atoms[place + 1])
+        columns = slice(bonds[place], bonds[place + 1])
+        yield MoleculeGraph(ends[:, columns], x[rows], edge_attr[columns]) if known else None
 
 
 class _Features:
@@ -128,7 +128,12 @@ class _Features:
         columns[2] += map(kind.GetTotalDegree, atoms)
         columns[3] += map(kind.GetFormalCharge, atoms)
         columns[4] += map(kind.GetTotalNumHs, atoms)
-        columns[5] += map(kind.GetNumRadicalElectrons, atoms)
+        if (
+            "[" in text or "|" in text
+        ):  # an atom outside brackets has its hydrogens, and so no radical electron
+            columns[5] += map(kind.GetNumRadicalElectrons, atoms)
+        else:
+            columns[5] += [0] * len(atoms)
         columns[6] += [self._hybridization.get(value, 5) for value in map(kind.GetHybridization, atoms)]
         columns[7] += map(kind.GetIsAromatic, atoms)
         columns[8] += map(kind.IsInRing, atoms)
