@@ -57,21 +57,22 @@ SSLK_HOST_DEVICE void measure_odd(Workspace& w, const Component& component, OddN
 }
 
 SSLK_HOST_DEVICE uint32_t lowest_bit(uint32_t mask) {
-  uint32_t bit = 0;
-  while (!(mask >> bit & 1u)) ++bit;
-  return bit;
+#if defined(__CUDA_ARCH__)
+  return static_cast<uint32_t>(__ffs(static_cast<int>(mask))) - 1;
+#else
+  return static_cast<uint32_t>(__builtin_ctz(mask));
+#endif
 }
 
-// table[mask]: the cheapest pairing of the nodes in `mask`, for every mask of an even number of them.
+// table[mask]: the cheapest pairing of the nodes in `mask`, kNone where their number is odd.
 SSLK_HOST_DEVICE void pair_subsets(const OddNodes& odd, uint32_t* table) {
   table[0] = 0;
   for (uint32_t mask = 1; mask < 1u << odd.count; ++mask) {
     const uint32_t i = lowest_bit(mask), rest = mask ^ 1u << i;
     uint32_t least = kNone;
-    for (uint32_t j = i + 1; j < odd.count; ++j) {
-      if (!(rest >> j & 1u)) continue;
-      const uint32_t before = table[rest ^ 1u << j];
-      if (before != kNone && before + odd.distance[i][j] < least) least = before + odd.distance[i][j];
+    for (uint32_t others = bits_of(mask) & 1 ? 0 : rest; others != 0; others &= others - 1) {
+      const uint32_t j = lowest_bit(others), cost = table[rest ^ 1u << j] + odd.distance[i][j];
+      least = cost < least ? cost : least;
     }
     table[mask] = least;
   }
@@ -105,10 +106,7 @@ SSLK_HOST_DEVICE void join_pairs(Workspace& w, const Component& component, uint3
   while (mask != 0) {
     const uint32_t i = lowest_bit(mask), rest = mask ^ 1u << i;
     uint32_t j = i + 1;
-    while (!(rest >> j & 1u) || w.table[rest ^ 1u << j] == kNone ||
-           w.table[mask] != w.table[rest ^ 1u << j] + odd.distance[i][j]) {
-      ++j;
-    }
+    while (!(rest >> j & 1u) || w.table[mask] != w.table[rest ^ 1u << j] + odd.distance[i][j]) ++j;
     mask = rest ^ 1u << j;
     const uint32_t from = w.order[component.base + odd.rank[i]];
     const uint32_t to = w.order[component.base + odd.rank[j]];

@@ -8,8 +8,19 @@
 
 namespace sslkernels::walks {
 
+// In which lanes of a block a chord is repeated: the first four chords by the lane's number, later ones by
+// the block's, in all of its lanes or in none.
+constexpr uint32_t kLaneBits = 4;
+static_assert(kLanes == 1u << kLaneBits);
+constexpr int16_t kTaken[kLaneBits + 2][kLanes] = {{0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1},
+                                                   {0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1},
+                                                   {0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1},
+                                                   {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1},
+                                                   {},
+                                                   {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}};
+
 // Lane l stands for the subset block * kLanes + l. A node has four rows of lanes: parity, then costs with
-// 0, 1 and 2 free ends. `tree` holds no chord yet. After it, the costs of the root are in its rows.
+// 0, 1 and 2 free ends. After it, the costs of the root are in its rows.
 [[maybe_unused]] SSLK_WALK_CLONES static void cost_of_lanes(const TreeNode* __restrict tree, uint32_t size,
                                                             const Chord* __restrict chord, uint32_t chords,
                                                             uint32_t block, int16_t* __restrict rows) {
@@ -18,15 +29,16 @@ namespace sslkernels::walks {
     int16_t* row = rows + i * kRow;
     const int16_t odd = tree[i].odd;
     for (uint32_t l = 0; l < kLanes; ++l) row[l] = odd;
-    for (uint32_t l = kLanes; l < kRow; ++l) row[l] = 0;
+    for (uint32_t l = 0; l < kLanes; ++l) row[kLanes + l] = 0;
+    for (uint32_t l = 0; l < kLanes; ++l) row[2 * kLanes + l] = 0;
+    for (uint32_t l = 0; l < kLanes; ++l) row[3 * kLanes + l] = 0;
   }
   for (uint32_t c = 0; c < chords; ++c) {
-    int16_t *a = rows + chord[c].a * kRow, *b = rows + chord[c].b * kRow;
-    for (uint32_t l = 0; l < kLanes; ++l) {
-      const int16_t taken = static_cast<int16_t>((block * kLanes + l) >> c & 1u);
-      a[l] ^= taken;
-      b[l] ^= taken;
-    }
+    const int16_t* taken = kTaken[c < kLaneBits ? c : kLaneBits + (block >> (c - kLaneBits) & 1u)];
+    int16_t* a = rows + chord[c].a * kRow;
+    int16_t* b = rows + chord[c].b * kRow;
+    for (uint32_t l = 0; l < kLanes; ++l) a[l] ^= taken[l];
+    for (uint32_t l = 0; l < kLanes; ++l) b[l] ^= taken[l];
   }
   for (uint32_t i = size - 1; i > 0; --i) {
     const int16_t* __restrict child = rows + i * kRow;
@@ -47,6 +59,13 @@ namespace sslkernels::walks {
   }
 }
 
+// How many bits are set; the builtin is a call where no flag promises the instruction.
+SSLK_HOST_DEVICE int32_t bits_of(uint32_t mask) {
+  int32_t bits = 0;
+  for (; mask != 0; mask &= mask - 1) ++bits;
+  return bits;
+}
+
 // Repeats the best subset of the chords; among equals the one that is least as a binary number.
 inline void repeat_best_chords(Workspace& w, const Component& component, uint32_t free, Join& join) {
   const TreeNode* tree = w.tree + component.base;
@@ -57,7 +76,7 @@ inline void repeat_best_chords(Workspace& w, const Component& component, uint32_
     cost_of_lanes(tree, component.size, component.chord, component.chords, first / kLanes, w.lanes);
     const int16_t* cost = w.lanes + (1 + free) * kLanes;
     for (uint32_t l = 0; l < kLanes && first + l < subsets; ++l) {
-      const int32_t all = cost[l] + __builtin_popcount(first + l);
+      const int32_t all = cost[l] + bits_of(first + l);
       if (all < least) {
         least = all;
         best = first + l;

@@ -54,13 +54,13 @@ SSLK_HOST_DEVICE void walk_component(Workspace& w, uint32_t start, uint32_t walk
 
 // Where the walk of a component begins: at `start`, at an end of the open walk, or anywhere.
 SSLK_HOST_DEVICE uint32_t beginning(const Workspace& w, const Component& component, const Join& join,
-                                    const Words& words, const Manner& manner) {
+                                    const Words& words) {
   const uint32_t* order = w.order + component.base;
   if (join.end[0] != kNone) {
     const uint32_t a = order[join.end[0]], b = order[join.end[1]];
-    return (a < b) == (manner.shuffle && words.word[1] >> 31) ? b : a;
+    return (a < b) == (words.word[1] >> 31 != 0) ? b : a;
   }
-  return order[manner.shuffle ? bounded(words.word[0], component.size) : 0];
+  return order[bounded(words.word[0], component.size)];
 }
 
 // Puts components in the order they are walked: Fisher-Yates, then the one with `start` first.
@@ -82,8 +82,9 @@ SSLK_HOST_DEVICE void take_turns(Workspace& w, uint32_t components, uint32_t fir
 // Plans the walk of each component: where it begins and what it repeats. Returns how many there are.
 SSLK_HOST_DEVICE uint32_t plan(Workspace& w, uint32_t nodes, const Manner& manner) {
   for (uint32_t v = 0; v < nodes; ++v) w.rank[v] = kNone;
-  const uint32_t offset =
-      manner.shuffle ? bounded(draw(manner.key, manner.sample, kWalkStart, 0).word[3], nodes) : 0;
+  Words words{{0, 0, 0, 0}};
+  if (manner.shuffle) words = draw(manner.key, manner.sample, kWalkStart, 0);
+  const uint32_t offset = bounded(words.word[3], nodes);
   const uint32_t start = manner.start < 0 ? kNone : static_cast<uint32_t>(manner.start);
   uint32_t components = 0, base = 0, first = kNone;
   for (uint32_t i = 0; i < nodes; ++i) {
@@ -102,9 +103,8 @@ SSLK_HOST_DEVICE uint32_t plan(Workspace& w, uint32_t nodes, const Manner& manne
       node.parity = node.odd ^= 1;
     }
     const Join joined = join(w, component, free);
-    const Words words = manner.shuffle && !bound ? draw(manner.key, manner.sample, kWalkStart, components)
-                                                 : Words{{0, 0, 0, 0}};
-    w.leave[components] = bound ? start : beginning(w, component, joined, words, manner);
+    if (manner.shuffle && components > 0) words = draw(manner.key, manner.sample, kWalkStart, components);
+    w.leave[components] = bound ? start : beginning(w, component, joined, words);
     w.walked[components] = component.edges + joined.repeated;
     ++components;
   }
