@@ -17,7 +17,7 @@ pretrain: $(VENV)/.pretrain develop
 	$(PY) -m sslkernels.pretrain $(RECIPE) $(ARGS)
 
 test: $(VENV)/.test develop
-	$(PY) -m pytest python_tests $(ARGS)
+	$(PY) -m pytest python_tests -n auto $(ARGS)
 
 bench: $(VENV)/.test develop
 	$(PY) -m benchmarks $(ARGS)

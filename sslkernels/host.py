@@ -11,5 +11,6 @@ __getattr__, __all__ = lazy(
     "sslkernels",
     {
         "eulerian.walks.host": ("serialize", "deserialize", "reindex"),
+        "masking.tokens.host": ("corrupt_tokens",),
     },
 )

@@ -4,4 +4,5 @@
 PYBIND11_MODULE(_numpy, m) {
   m.doc() = "The native cores of sslkernels over NumPy arrays; use sslkernels.host.";
   sslkernels::bind_eulerian(m);
+  sslkernels::bind_masking(m);
 }

@@ -12,5 +12,6 @@ namespace sslkernels {
 namespace py = pybind11;
 
 void bind_eulerian(py::module_& m);
+void bind_masking(py::module_& m);
 
 }  // namespace sslkernels

@@ -118,6 +118,20 @@ def test_two_edges_are_no_path(layout: str) -> None:
 
 
 @both_layouts
+def test_many_odd_nodes(layout: str) -> None:
+    """Where walks are no longer the shortest an edge is still walked at most twice, with a start too."""
+    graphs = [nx.gnm_random_graph(200, 400 + 40 * k, seed=k) for k in range(4)]
+    graphs += [nx.complete_graph(51), nx.complete_graph(50), nx.grid_2d_graph(9, 9), nx.petersen_graph()]
+    graphs = [nx.convert_node_labels_to_integers(graph) for graph in graphs]
+    batch = batch_of([plain(len(graph), list(graph.edges)) for graph in graphs], 0, 0)
+    tokenizer = GraphTokenizer([], [], layout=layout)
+    for seed in range(3):
+        start = torch.tensor([(7 * seed + k) % len(graph) for k, graph in enumerate(graphs)])
+        assert_reversible(tokenizer, batch, seed=seed)
+        assert_reversible(tokenizer, batch, seed=seed, start=start)
+
+
+@both_layouts
 def test_large_graphs(layout: str) -> None:
     """No recursion, no quadratic time: a path of 10^5 nodes, a star of as many leaves, a loop 10^4 times
     over.

@@ -97,7 +97,7 @@ class ColumnPairs {
     const int64_t begin = begin_[graph], end = begin_[graph + 1];
     const int64_t low = graphs_.graph_ptr[graph], high = graphs_.graph_ptr[graph + 1];
     for (int64_t c = begin; c < end; ++c) check_column(c, low, high);
-    if (pair_neighbours(begin, end)) return;
+    if (pair_neighbours(begin, end) || pair_sorted(begin, end, low, high - low, scratch)) return;
     sort_columns(begin, end, low, high - low, scratch);
     for_each_run(scratch.order, [&](int64_t first, int64_t last) { pair_run(graph, first, last, scratch); });
     if (!rewritten_[graph]) return;
@@ -112,8 +112,7 @@ class ColumnPairs {
         ++c;
         continue;
       }
-      if (c + 1 == end || graphs_.from[c + 1] != graphs_.to[c] || graphs_.to[c + 1] != graphs_.from[c] ||
-          compare(c, c + 1) != 0) {
+      if (!is_reverse(c, c + 1, end)) {
         std::fill(partner_.begin() + begin, partner_.begin() + end, -1);
         return false;
       }
@@ -122,6 +121,35 @@ class ColumnPairs {
       c += 2;
     }
     return true;
+  }
+
+  // The order of a coalesced edge_index, by source and target: where every edge has both columns, the next
+  // column of v not met so far is (v, u) when (u, v) with u < v comes by. Says whether it was so.
+  bool pair_sorted(int64_t begin, int64_t end, int64_t low, int64_t nodes, PairScratch& scratch) {
+    std::vector<int64_t>& next = scratch.count;
+    next.assign(nodes, end);
+    for (int64_t c = end; c-- > begin;) {
+      next[graphs_.from[c] - low] = c;
+      if (c > begin &&
+          std::pair(graphs_.from[c], graphs_.to[c]) < std::pair(graphs_.from[c - 1], graphs_.to[c - 1])) {
+        return false;
+      }
+    }
+    for (int64_t c = begin; c < end; ++c) {
+      const int64_t u = graphs_.from[c], v = graphs_.to[c], other = next[v - low];
+      if (u > v ? partner_[c] < 0 : !is_reverse(c, other, end)) {
+        std::fill(partner_.begin() + begin, partner_.begin() + end, -1);
+        return false;
+      }
+      if (u < v) join(c, other);
+      if (u <= v) ++next[v - low];
+    }
+    return true;
+  }
+
+  bool is_reverse(int64_t c, int64_t other, int64_t end) const {
+    return other < end && graphs_.from[other] == graphs_.to[c] && graphs_.to[other] == graphs_.from[c] &&
+           compare(c, other) == 0;
   }
 
   // order: the graph's columns by (smaller end, larger end, column): two counting sorts.

@@ -103,7 +103,7 @@ template <class Token>
 class GraphBuilder {
  public:
   GraphBuilder(const Vocabulary& vocabulary, const DecodedGraphs& out)
-      : vocabulary_(vocabulary), out_(out), ids_(vocabulary.scope) {}
+      : vocabulary_(vocabulary), out_(out), ids_(vocabulary.scope), spare_(vocabulary.edge_columns()) {}
 
   void begin(int64_t graph, Counts from, Counts to) {
     graph_ = graph;
@@ -174,18 +174,26 @@ class GraphBuilder {
     return node;
   }
 
-  // Checks attributes and writes them out, unless `out` is null.
   void read(const char* what, const Token* tokens, const std::vector<int64_t>& sizes,
             const std::vector<int32_t>& begin, int64_t* out) const {
     const int64_t width = static_cast<int64_t>(sizes.size());
+    if (subtract(tokens, begin.data(), sizes.data(), width, out)) return;
     for (int64_t f = 0; f < width; ++f) {
-      const int64_t value = offset(tokens[f], begin[f]);
-      if (static_cast<uint64_t>(value) >= static_cast<uint64_t>(sizes[f])) {
-        reject(std::string(what) + " attribute " + number(f) + " is token " + number(tokens[f]) +
-               ", outside [" + number(begin[f]) + ", " + number(begin[f] + sizes[f]) + ")");
-      }
-      if (out) out[f] = value;
+      if (tokens[f] >= begin[f] && tokens[f] < begin[f] + sizes[f]) continue;
+      reject(std::string(what) + " attribute " + number(f) + " is token " + number(tokens[f]) +
+             ", outside [" + number(begin[f]) + ", " + number(begin[f] + sizes[f]) + ")");
     }
+  }
+
+  // Whether all tokens lie in their ranges; without a branch a token.
+  static bool subtract(const Token* __restrict tokens, const int32_t* __restrict begin,
+                       const int64_t* __restrict sizes, int64_t width, int64_t* __restrict out) {
+    bool outside = false;
+    for (int64_t f = 0; f < width; ++f) {
+      out[f] = offset(tokens[f], begin[f]);
+      outside |= static_cast<uint64_t>(out[f]) >= static_cast<uint64_t>(sizes[f]);
+    }
+    return !outside;
   }
 
   // Where a step adds no edge, its edge attributes repeat the entry.
@@ -221,8 +229,8 @@ class GraphBuilder {
       reject("token " + number(step.entry) + " is not the entry of such an edge");
     }
     const bool pair = from != to && step.entry == kBoth;
-    const bool fits = column_ + 1 + pair <= end_.columns;  // else the sequence is malformed further on
-    int64_t* const features = fits ? out_.edge_features + column_ * width : nullptr;
+    const bool fits = column_ + 1 + pair <= end_.columns;  // else an attribute is an id, which `read` reports
+    int64_t* const features = fits ? out_.edge_features + column_ * width : spare_.data();
     read("edge", step.edge, vocabulary_.edge_sizes, vocabulary_.edge_begin, features);
     if (!fits) reject("the sequence is malformed");
     step.entry == kBackward ? write_column(to, from) : write_column(from, to);
@@ -243,6 +251,7 @@ class GraphBuilder {
   DecodedGraphs out_;
   Ids ids_;
   OpenEdges open_;
+  std::vector<int64_t> spare_;
   std::vector<const Token*> first_;  // a node's attributes where it was first visited
   Counts begin_, end_;
   int64_t graph_ = 0, step_ = 0, position_ = 0, current_ = 0, component_ = 0, column_ = 0;

@@ -90,14 +90,23 @@ class Encoder {
                       int64_t first, int64_t last) const {
     const int64_t width = static_cast<int64_t>(sizes.size());
     for (int64_t row = first; row < last; ++row) {
+      if (all_inside(features + row * width, sizes.data(), width)) continue;
       for (int64_t f = 0; f < width; ++f) {
         const int64_t value = features[row * width + f];
-        if (value < 0 || value >= sizes[f]) {
-          fail(std::string(name) + "[" + number(row) + ", " + number(f) + "] is " + number(value) +
-               ", outside [0, " + number(sizes[f]) + ")");
-        }
+        if (value >= 0 && value < sizes[f]) continue;
+        fail(std::string(name) + "[" + number(row) + ", " + number(f) + "] is " + number(value) +
+             ", outside [0, " + number(sizes[f]) + ")");
       }
     }
+  }
+
+  // Without a branch a value, which costs more than the comparison.
+  static bool all_inside(const int64_t* __restrict values, const int64_t* __restrict sizes, int64_t width) {
+    bool outside = false;
+    for (int64_t f = 0; f < width; ++f) {
+      outside |= static_cast<uint64_t>(values[f]) >= static_cast<uint64_t>(sizes[f]);
+    }
+    return !outside;
   }
 
   void check_node(int64_t graph, int64_t t) const {
@@ -142,16 +151,19 @@ class Encoder {
   }
 
   int32_t* write_node(int64_t node, int32_t* out) const {
-    const int64_t width = vocabulary_.node_columns();
-    const int64_t* const row = features_.node + node * width;
-    for (int64_t f = 0; f < width; ++f) out[f] = vocabulary_.node_begin[f] + static_cast<int32_t>(row[f]);
-    return out + width;
+    return write_row(features_.node + node * vocabulary_.node_columns(), vocabulary_.node_begin, out);
   }
 
   int32_t* write_edge(int64_t edge, int32_t* out) const {
-    const int64_t width = vocabulary_.edge_columns();
-    const int64_t* const row = features_.edge + columns_.column[edge] * width;
-    for (int64_t f = 0; f < width; ++f) out[f] = vocabulary_.edge_begin[f] + static_cast<int32_t>(row[f]);
+    const int64_t row = columns_.column[edge] * vocabulary_.edge_columns();
+    return write_row(features_.edge + row, vocabulary_.edge_begin, out);
+  }
+
+  static int32_t* write_row(const int64_t* __restrict row, const std::vector<int32_t>& begins,
+                            int32_t* __restrict out) {
+    const int64_t width = static_cast<int64_t>(begins.size());
+    const int32_t* __restrict begin = begins.data();
+    for (int64_t f = 0; f < width; ++f) out[f] = begin[f] + static_cast<int32_t>(row[f]);
     return out + width;
   }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -30,16 +31,15 @@ namespace sslkernels::tokens {
 
 // The places of the flags that are set; returns how many. `places` holds n entries.
 inline int64_t list_set(const uint8_t* flags, int64_t n, uint32_t* places) {
-  int64_t listed = 0;
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    uint64_t eight;
-    std::memcpy(&eight, flags + i, 8);
-    if (eight == 0) continue;
-    for (int64_t j = i; j < i + 8; ++j) {
-      places[listed] = static_cast<uint32_t>(j);
-      listed += flags[j];
+  int64_t listed = 0, i = 0;
+  for (; i + 64 <= n; i += 64) {
+    uint64_t bits = 0;
+    for (int j = 0; j < 8; ++j) {
+      uint64_t eight;
+      std::memcpy(&eight, flags + i + 8 * j, 8);
+      bits |= ((eight * 0x0102040810204080u) >> 56) << (8 * j);  // the eight low bits, gathered
     }
+    for (; bits != 0; bits &= bits - 1) places[listed++] = static_cast<uint32_t>(i + std::countr_zero(bits));
   }
   for (; i < n; ++i) {
     places[listed] = static_cast<uint32_t>(i);
@@ -58,7 +58,7 @@ struct Workspace {
         row_eligible(cells == positions ? 0 : positions),
         leads(positions),
         chosen(positions),
-        words(padded(positions, 4 * kLanes)),
+        flags(padded(positions, 4 * kLanes)),
         leader(grouped ? positions : 0),
         groups(grouped ? positions : 0),
         leaders(grouped ? positions : 0) {
@@ -69,7 +69,7 @@ struct Workspace {
   }
 
   std::vector<int32_t> narrowed;
-  std::vector<uint8_t> special, eligible, row_eligible, leads, chosen;
+  std::vector<uint8_t> special, eligible, row_eligible, leads, chosen, flags;
   std::vector<uint32_t> words;
   std::vector<int32_t> leader;
   std::vector<int64_t> groups;
@@ -204,22 +204,25 @@ class Corruptor {
                     uint8_t* chosen) const {
     const int64_t sample = request_.sample_id(span.sample), least = request_.least(span.sample);
     const uint64_t limit = request_.limit_of(span.sample);
-    uint32_t* const words = space.words.data();
     const uint8_t* leads = eligible;
     if (request_.grouped()) {
       space.leaders.find(groups_at(row, n, space.groups.data()), eligible, n, space.leader.data());
       mark_leaders(space.leader.data(), n, space.leads.data());
       leads = space.leads.data();
     }
-    if (limit > 0 && limit < kCertain) {
-      draw_words(request_.key, sample, kSelect, static_cast<uint32_t>(span.first / 4), (n + 3) / 4, words);
-    }
     uint8_t* const units = request_.grouped() ? space.chosen.data() : chosen;
-    choose(words, n, limit, leads, units);
+    if (limit > 0 && limit < kCertain) {
+      choose(request_.key, sample, span.first, n, limit, leads, space.flags.data(), units);
+    } else if (limit == 0) {
+      std::fill_n(units, n, uint8_t{0});
+    } else {
+      std::copy_n(leads, n, units);
+    }
     const int64_t missing = least > 0 ? least - count(units, n) : 0;
     if (missing > 0) {
-      draw_words(request_.key, sample, kTopUp, 0, (n + 3) / 4, words);
-      top_up(words, leads, n, missing, space.ranks, units);
+      space.words.resize(static_cast<size_t>(padded(n, 4 * kLanes)));
+      draw_words(request_.key, sample, kTopUp, 0, (n + 3) / 4, space.words.data());
+      top_up(space.words.data(), leads, n, missing, space.ranks, units);
     }
     if (request_.grouped()) follow_leaders(space.leader.data(), n, units, chosen);
   }
@@ -242,7 +245,11 @@ class Corruptor {
     const auto random = static_cast<uint64_t>(request_.random_limit);
     const bool acts = !(mask == kCertain || random == 0 || (mask == 0 && random == kCertain));
     const uint32_t first = static_cast<uint32_t>(span.first * columns);
-    for (int64_t i = 0; i < listed; ++i) space.counters[i] = first + space.places[i];
+    const uint32_t* counters = space.places.data();
+    if (first != 0) {
+      for (int64_t i = 0; i < listed; ++i) space.counters[i] = first + space.places[i];
+      counters = space.counters.data();
+    }
     uint32_t* const actions = acts ? space.actions.data() : nullptr;
     uint32_t* const tokens = request_.draws_random() ? space.token_words.data() : nullptr;
     uint32_t* const clusters = cluster_draw_ ? space.cluster_words.data() : nullptr;
@@ -256,7 +263,7 @@ class Corruptor {
       draw_at(request_.key, sample, kAction, space.units.data(), listed, {actions, nullptr, nullptr});
     }
     if ((acts && single) || tokens != nullptr) {
-      draw_at(request_.key, sample, kAction, space.counters.data(), listed,
+      draw_at(request_.key, sample, kAction, counters, listed,
               {single ? actions : nullptr, tokens, clusters});
     }
   }
@@ -291,22 +298,16 @@ class Corruptor {
     const auto random = static_cast<uint64_t>(request_.random_limit);
     const Id mask_id = static_cast<Id>(request_.mask_id);
     const uint32_t* const places = space.places.data();
-    if (uniform_draw_) {
-      uniform_draw_->draw(space.token_words.data(), ids, places, listed, request_.exclude_original,
-                          space.drawn_ids.data());
+    uint32_t* const drawn = space.drawn_ids.data();
+    if (cluster_draw_) {
+      cluster_draw_->draw(space.cluster_words.data(), space.token_words.data(), ids, places, listed, drawn);
+    } else if (uniform_draw_) {
+      uniform_draw_->draw(space.token_words.data(), ids, places, listed, request_.exclude_original, drawn);
     }
-    for (int64_t i = 0; i < listed; ++i) {
-      const uint32_t action = space.actions[i];
-      const Id original = ids[places[i]];
-      Id id = original;
-      if (action < mask) {
-        id = mask_id;
-      } else if (action < random) {
-        id = static_cast<Id>(cluster_draw_
-                                 ? cluster_draw_->draw(space.cluster_words[i], space.token_words[i], original)
-                                 : space.drawn_ids[i]);
-      }
-      found[places[i]] = id;
+    for (int64_t i = 0; i < listed; ++i) {  // as conditional moves: an action cannot be guessed
+      const uint64_t action = space.actions[i];
+      const Id kept = action < random ? static_cast<Id>(drawn[i]) : ids[places[i]];
+      found[places[i]] = action < mask ? mask_id : kept;
     }
   }
 

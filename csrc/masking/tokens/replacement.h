@@ -107,51 +107,79 @@ class ClusterDraw {
     }
   }
 
-  int64_t draw(uint32_t cluster_word, uint32_t token_word, int64_t original) const {
-    const int32_t *ptr = clusters_.ptr, last = static_cast<int32_t>(clusters_.number - 1);
-    const int32_t own = in_vocabulary(original) ? clusters_.cluster_of[original] : -1;
-    if (own < 0 || own > last)
-      return token_at(bounded(token_word, static_cast<uint32_t>(ptr[last + 1])), original);
-    const int64_t* const limits = clusters_.limits + own * clusters_.number;
-    const bool exclude = !place_.empty() && place_[static_cast<size_t>(original)] < clusters_.vocabulary;
-
-    // An own cluster that holds nothing else is cut out of the row of limits.
-    const bool alone = exclude && ptr[own + 1] - ptr[own] == 1;
-    uint64_t word = cluster_word;
-    if (alone) {
-      const uint64_t low = own > 0 ? static_cast<uint64_t>(limits[own - 1]) : 0;
-      const uint64_t cut = static_cast<uint64_t>(limits[own]) - low;
-      if (cut == kCertain) return original;
-      word = (word * (kCertain - cut)) >> 32;
-      if (word >= low) word += cut;
+  // drawn[i] for the words of the tokens originals[places[i]]; drawn has room for `count` entries
+  template <class Id>
+  void draw(const uint32_t* cluster_words, const uint32_t* token_words, const Id* originals,
+            const uint32_t* places, int64_t count, uint32_t* drawn) const {
+    for (int64_t begin = 0; begin < count; begin += kTogether) {
+      Search searches[kTogether];
+      for (int64_t j = 0; j < kTogether; ++j) {
+        const int64_t i = std::min(begin + j, count - 1);
+        searches[j] = search(originals[places[i]], cluster_words[i]);
+      }
+      find(searches);
+      for (int64_t j = 0; j < kTogether && begin + j < count; ++j) {
+        drawn[begin + j] =
+            static_cast<uint32_t>(token(searches[j], originals[places[begin + j]], token_words[begin + j]));
+      }
     }
-    const int32_t cluster = std::min(first_above(limits, clusters_.number, static_cast<int64_t>(word)), last);
-    const bool skips = exclude && !alone && cluster == own;
-    uint32_t rank =
-        bounded(token_word, static_cast<uint32_t>(ptr[cluster + 1] - ptr[cluster] - (skips ? 1 : 0)));
-    if (skips && rank >= place_[static_cast<size_t>(original)] - ptr[cluster]) ++rank;
-    return token_at(int64_t{ptr[cluster]} + rank, original);
   }
 
  private:
   static constexpr uint64_t kCertain = uint64_t{1} << 32;
+  static constexpr int64_t kTogether = 4;  // binary searches side by side hide each other's loads
+
+  struct Search {
+    const int64_t *limits, *base;
+    int64_t word;
+    int32_t own;  // -1: no cluster
+    bool exclude, alone,
+        stays;  // leave the original out; it is all of its cluster; there is no other cluster
+  };
 
   bool in_vocabulary(int64_t id) const { return id >= 0 && id < clusters_.vocabulary; }
 
-  int64_t token_at(int64_t rank, int64_t otherwise) const {
-    return in_vocabulary(rank) ? clusters_.tokens[rank] : otherwise;
+  Search search(int64_t original, uint32_t cluster_word) const {
+    Search found{clusters_.limits, clusters_.limits, cluster_word, -1, false, false, false};
+    const int32_t own = in_vocabulary(original) ? clusters_.cluster_of[original] : -1;
+    if (own < 0 || own >= clusters_.number) return found;
+    found.own = own;
+    found.limits = found.base = clusters_.limits + own * clusters_.number;
+    if (place_.empty() || place_[static_cast<size_t>(original)] == clusters_.vocabulary) return found;
+    found.exclude = true;
+    if (clusters_.ptr[own + 1] - clusters_.ptr[own] != 1) return found;
+    // An own cluster that holds nothing else is cut out of the row of limits.
+    found.alone = true;
+    const uint64_t low = own > 0 ? static_cast<uint64_t>(found.limits[own - 1]) : 0;
+    const uint64_t cut = static_cast<uint64_t>(found.limits[own]) - low;
+    found.stays = cut == kCertain;
+    const uint64_t word = (uint64_t{cluster_word} * (kCertain - cut)) >> 32;
+    found.word = static_cast<int64_t>(word >= low ? word + cut : word);
+    return found;
   }
 
-  // The first place whose limit is above `word`; no branch for the processor to guess.
-  static int32_t first_above(const int64_t* limits, int64_t n, int64_t word) {
-    const int64_t* base = limits;
-    while (n > 1) {
+  // base: the first limit above the word; no branch for the processor to guess.
+  void find(Search (&searches)[kTogether]) const {
+    for (int64_t n = clusters_.number; n > 1; n -= n / 2) {
       const int64_t half = n / 2;
-      base += base[half - 1] <= word ? half : 0;
-      n -= half;
+      for (Search& one : searches) one.base += half & -static_cast<int64_t>(one.base[half - 1] <= one.word);
     }
-    return static_cast<int32_t>(base - limits + (*base <= word ? 1 : 0));
+    for (Search& one : searches) one.base += *one.base <= one.word ? 1 : 0;
   }
+
+  int64_t token(const Search& found, int64_t original, uint32_t word) const {
+    const int32_t *const ptr = clusters_.ptr, last = static_cast<int32_t>(clusters_.number - 1);
+    if (found.own < 0) return token_at(bounded(word, static_cast<uint32_t>(ptr[last + 1])));
+    if (found.stays) return original;
+    const int32_t cluster = std::min(static_cast<int32_t>(found.base - found.limits), last);
+    const bool skips = found.exclude && !found.alone && cluster == found.own;
+    const int32_t others = ptr[cluster + 1] - ptr[cluster] - (skips ? 1 : 0);
+    uint32_t rank = bounded(word, static_cast<uint32_t>(others));
+    if (skips && rank >= place_[static_cast<size_t>(original)] - ptr[cluster]) ++rank;
+    return token_at(int64_t{ptr[cluster]} + rank);
+  }
+
+  int64_t token_at(int64_t rank) const { return in_vocabulary(rank) ? clusters_.tokens[rank] : 0; }
 
   Clusters clusters_;
   std::vector<int64_t>

@@ -53,12 +53,12 @@ class Specials {
 // 32-bit copies of ids; returns whether one does not fit.
 [[maybe_unused]] SSLK_CLONES static bool narrow(const int64_t* __restrict ids, int64_t n,
                                                 int32_t* __restrict out) {
-  int64_t wide = 0;
+  uint64_t seen = 0;  // ids + 2^31 lies in [0, 2^32) for those that fit
   for (int64_t i = 0; i < n; ++i) {
     out[i] = static_cast<int32_t>(ids[i]);
-    wide |= ids[i] - out[i];
+    seen |= static_cast<uint64_t>(ids[i]) + 0x80000000u;
   }
-  return wide != 0;
+  return seen >> 32 != 0;
 }
 
 // special[i] |= low <= ids[i] <= high

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -10,42 +11,48 @@
 
 namespace sslkernels::tokens {
 
-// Finds the leader of every group of one sample. Labels that only grow are told apart by the largest one
-// seen; an open-addressing table is filled when the first label comes back.
+// Finds the leader of every group of one sample: the position of its first eligible token.
 class Leaders {
  public:
-  explicit Leaders(int64_t longest) : slots_(table_size(longest)) {
-    known_.reserve(static_cast<size_t>(longest));
-  }
+  explicit Leaders(int64_t longest) : slots_(table_size(longest)) {}
 
-  // leader[i]: position of the first eligible token of i's group; -1 where i is not eligible or its group
-  // negative
+  // leader[i] is -1 where i is not eligible or its group is negative.
   void find(const int64_t* groups, const uint8_t* eligible, int64_t n, int32_t* leader) {
-    known_.clear();
-    mask_ = 0;
-    int64_t largest = -1, last = -1;
-    int32_t last_leader = -1;
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t group = groups[i];
-      if (eligible[i] == 0 || group < 0) {
-        leader[i] = -1;
-        continue;
-      }
-      if (group != last) {
-        last = group;
-        if (group > largest) {
-          largest = group;
-          last_leader = static_cast<int32_t>(i);
-          note(groups, last_leader);
-        } else {
-          last_leader = look_up(groups, static_cast<int32_t>(i), n);
-        }
-      }
-      leader[i] = last_leader;
-    }
+    if (!follow_growing(groups, eligible, n, leader)) look_up(groups, eligible, n, leader);
   }
 
  private:
+  // Labels that only grow, as those of words do, need no table; false where one comes back. Without branches,
+  // because where a group ends cannot be guessed.
+  static bool follow_growing(const int64_t* groups, const uint8_t* eligible, int64_t n, int32_t* leader) {
+    int64_t largest = -1;
+    int32_t current = -1;
+    bool back = false;
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t group = eligible[i] != 0 ? groups[i] : -1;
+      const bool grows = group > largest;
+      back |= group < largest && group >= 0;
+      largest = grows ? group : largest;
+      current = grows ? static_cast<int32_t>(i) : current;
+      leader[i] = group >= 0 ? current : -1;
+    }
+    return !back;
+  }
+
+  // Open addressing; a slot holds the leader whose label belongs there.
+  void look_up(const int64_t* groups, const uint8_t* eligible, int64_t n, int32_t* leader) {
+    const size_t mask = table_size(n) - 1;
+    std::fill_n(slots_.begin(), mask + 1, -1);
+    for (int64_t i = 0; i < n; ++i) {
+      leader[i] = -1;
+      if (eligible[i] == 0 || groups[i] < 0) continue;
+      size_t slot = hash(groups[i]) & mask;
+      while (slots_[slot] >= 0 && groups[slots_[slot]] != groups[i]) slot = (slot + 1) & mask;
+      if (slots_[slot] < 0) slots_[slot] = static_cast<int32_t>(i);
+      leader[i] = slots_[slot];
+    }
+  }
+
   static size_t table_size(int64_t positions) {
     size_t size = 8;
     while (size < 2 * static_cast<size_t>(positions)) size *= 2;
@@ -60,44 +67,28 @@ class Leaders {
     return static_cast<size_t>(x ^ (x >> 31));
   }
 
-  void note(const int64_t* groups, int32_t leader) {
-    known_.push_back(leader);
-    if (mask_ != 0) slots_[free_slot(groups, groups[leader])] = leader;
-  }
-
-  size_t free_slot(const int64_t* groups, int64_t group) const {
-    size_t slot = hash(group) & mask_;
-    while (slots_[slot] >= 0 && groups[slots_[slot]] != group) slot = (slot + 1) & mask_;
-    return slot;
-  }
-
-  int32_t look_up(const int64_t* groups, int32_t position, int64_t n) {
-    if (mask_ == 0) {
-      mask_ = table_size(n) - 1;
-      std::fill_n(slots_.begin(), mask_ + 1, -1);
-      for (const int32_t leader : known_) slots_[free_slot(groups, groups[leader])] = leader;
-    }
-    const size_t slot = free_slot(groups, groups[position]);
-    if (slots_[slot] < 0) {
-      slots_[slot] = position;
-      known_.push_back(position);
-    }
-    return slots_[slot];
-  }
-
-  std::vector<int32_t> slots_, known_;
-  size_t mask_ = 0;  // 0: the table is not in use
+  std::vector<int32_t> slots_;
 };
 
-// chosen[i] = eligible[i] and words[i] < limit
-[[maybe_unused]] SSLK_CLONES static void choose(const uint32_t* __restrict words, int64_t n, uint64_t limit,
-                                                const uint8_t* __restrict eligible,
-                                                uint8_t* __restrict chosen) {
-  const uint8_t possible = limit > 0;
+// chosen[i] = eligible[i] and the kSelect word of position first + i is below `limit` (in (0, 2^32)). `first`
+// is a multiple of 4; `flags` holds n entries, rounded up to a multiple of 4 * kLanes.
+[[maybe_unused]] SSLK_CLONES static void choose(Key key, int64_t sample, int64_t first, int64_t n,
+                                                uint64_t limit, const uint8_t* __restrict eligible,
+                                                uint8_t* __restrict flags, uint8_t* __restrict chosen) {
   const uint32_t last = static_cast<uint32_t>(limit - 1);  // the largest word that says yes
-  for (int64_t i = 0; i < n; ++i) {
-    chosen[i] = static_cast<uint8_t>((words[i] <= last) & eligible[i] & possible);
+  for (int64_t begin = 0; begin < n; begin += 4 * kLanes) {
+    uint32_t positions[kLanes], words[4][kLanes];
+    const uint32_t counter = static_cast<uint32_t>((first + begin) / 4);
+    for (int i = 0; i < kLanes; ++i) positions[i] = counter + static_cast<uint32_t>(i);
+    draw_lanes(key, sample, kSelect, positions, words);
+    uint32_t four[kLanes];  // the flags of the four positions of a call, a byte each
+    for (int i = 0; i < kLanes; ++i) {
+      four[i] = uint32_t{words[0][i] <= last} | uint32_t{words[1][i] <= last} << 8 |
+                uint32_t{words[2][i] <= last} << 16 | uint32_t{words[3][i] <= last} << 24;
+    }
+    std::memcpy(flags + begin, four, sizeof four);
   }
+  for (int64_t i = 0; i < n; ++i) chosen[i] = flags[i] & eligible[i];
 }
 
 [[maybe_unused]] SSLK_CLONES static void mark_leaders(const int32_t* __restrict leader, int64_t n,

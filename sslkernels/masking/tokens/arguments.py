@@ -4,6 +4,7 @@ Probabilities become limits: a 32-bit word below floor(p * 2^32 + 1/2) says yes,
 decision and p = 1 is certain.
 """
 
+import functools
 import math
 import operator
 from collections.abc import Iterable, Sequence
@@ -35,6 +36,45 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     return value
 
 
+def check_seed(seed: int | None, step: int) -> None:
+    if seed is None:
+        raise ValueError("seed must be given to corrupt_tokens (an int in [0, 2^63)): it draws at random")
+    integer("seed", seed, 0, (1 << 63) - 1)
+    integer("step", step, 0, (1 << 63) - 1)
+
+
+def check_shapes(ids: Any, ptr: Any, maskable: Any, groups: Any, array: type) -> None:
+    """The shapes by which a call is read; `array`: what the arguments are, torch.Tensor or numpy.ndarray."""
+    for name, value in (("ids", ids), ("ptr", ptr), ("maskable", maskable), ("groups", groups)):
+        if not isinstance(value, array) and (name == "ids" or value is not None):
+            raise TypeError(f"{name} must be a {array.__name__}, got {type(value).__name__}")
+    if ptr is None:
+        if ids.ndim != 2:
+            raise ValueError(
+                f"ids must have shape (B, L), or (T,) or (T, F) with ptr, got {tuple(ids.shape)}"
+            )
+    elif ids.ndim not in (1, 2):
+        raise ValueError(f"ids must have shape (T,) or (T, F) with ptr, got {tuple(ids.shape)}")
+    elif ptr.ndim != 1 or ptr.shape[0] == 0:
+        raise ValueError(f"ptr must have shape (B+1,), got {tuple(ptr.shape)}")
+    if maskable is not None and maskable.shape != ids.shape:
+        raise ValueError(f"maskable must have shape {tuple(ids.shape)}, got {tuple(maskable.shape)}")
+    labelled = ids.shape if ptr is None else ids.shape[:1]
+    if groups is not None and groups.shape != labelled:
+        raise ValueError(f"groups must have shape {tuple(labelled)}, got {tuple(groups.shape)}")
+
+
+def as_tuple(name: str, values: Any) -> tuple[Any, ...]:
+    try:
+        return tuple(values)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence, got {type(values).__name__}") from None
+
+
+def _special(value: Any) -> int:
+    return operator.index(integer("special_ids", value, -(1 << 63), (1 << 63) - 1))
+
+
 def limit(p: float) -> int:
     """floor(p * 2^32 + 1/2)"""
     return int(p * 4294967296.0 + 0.5)
@@ -42,7 +82,9 @@ def limit(p: float) -> int:
 
 def mix_limits(mix: Sequence[float]) -> tuple[int, int]:
     """The cumulative limits of "mask" and "random", of a mix scaled to sum to 1 exactly."""
-    values = tuple(mix)
+    values = as_tuple("mix", mix)
+    if not all(isinstance(value, int | float) for value in values):
+        raise TypeError(f"mix must be three numbers (mask, random, keep), got {values}")
     if len(values) != 3 or not all(math.isfinite(value) and value >= 0 for value in values):
         raise ValueError(f"mix must be three shares >= 0 (mask, random, keep), got {values}")
     total = values[0] + values[1] + values[2]
@@ -64,11 +106,14 @@ def plan(
     mask_id: int | None,
     vocab_size: int | None,
     special_ids: Iterable[int],
-    clusters: Any,
+    covered: int | None,
     labels: str,
     largest_id: int,
 ) -> Plan:
-    """Check the arguments that are plain numbers; `largest_id` is the largest value of the ids' dtype."""
+    """Check the arguments that are plain numbers.
+
+    covered: the vocabulary of the clusters, None without; largest_id: the largest value of the ids' dtype
+    """
     mask_limit, random_limit = mix_limits(mix)
     if labels not in LABELS:
         raise ValueError(f"labels must be one of {', '.join(LABELS)}, got {labels!r}")
@@ -76,9 +121,8 @@ def plan(
         integer("mask_id", mask_id, -largest_id - 1, largest_id)
     elif mix[0] > 0:
         raise ValueError(f"mask_id must be given where mix[0] > 0, got mix {tuple(mix)}")
-    special = sorted({operator.index(value) for value in special_ids})
-    if clusters is not None:
-        covered = clusters.cluster_of.shape[0]
+    special = sorted({_special(value) for value in as_tuple("special_ids", special_ids)})
+    if covered is not None:
         if vocab_size is not None and vocab_size != covered:
             raise ValueError(
                 f"vocab_size must be {covered}, the size of clusters.cluster_of, got {vocab_size}"
@@ -86,7 +130,7 @@ def plan(
         vocab_size = covered
     if vocab_size is not None:
         integer("vocab_size", vocab_size, 0, MAX_VOCABULARY)
-    if mix[1] > 0 and clusters is None:
+    if mix[1] > 0 and covered is None:
         _check_drawable(vocab_size, special, mix)
     return Plan(
         mask_limit,
@@ -95,6 +139,20 @@ def plan(
         -1 if vocab_size is None else vocab_size,
         special,
     )
+
+
+_plan_seen = functools.lru_cache(maxsize=64, typed=True)(plan)
+
+
+def plan_once(
+    mix: Sequence[float], mask_id: int | None, vocab_size: int | None, special_ids: Iterable[int], *rest: Any
+) -> Plan:
+    """`plan`, looked up where the same arguments were checked before: a third of a small call."""
+    mix, special_ids = as_tuple("mix", mix), as_tuple("special_ids", special_ids)
+    try:
+        return _plan_seen(mix, mask_id, vocab_size, special_ids, *rest)
+    except TypeError:  # what cannot be hashed, or a wrong type, which is then named
+        return plan(mix, mask_id, vocab_size, special_ids, *rest)
 
 
 def _check_drawable(vocab_size: int | None, special: list[int], mix: Sequence[float]) -> None:

@@ -85,13 +85,14 @@ class TokenClusters(torch.nn.Module):
         place = pairs[0] * self.counts.shape[1] + pairs[1]
         self.counts.view(-1).index_add_(0, place, change)
 
-    def tables(self, special_ids: list[int], device: torch.device) -> Tables:
+    def tables(self, special_ids: list[int], device: torch.device | str) -> Tables:
         """What corrupt_tokens draws by.
 
         int32 clusters (V,); tokens (V,), cluster by cluster, those that are never drawn last; offsets (C+1,);
         and int64 limits (C, C), whose row i is the cumulative distribution of the clusters drawn for cluster
         i, in units of 2^-32.
         """
+        device = torch.device(device)
         if torch.compiler.is_compiling():
             layout = self._layout(special_ids, device)
             return (*layout, self._limits(layout[2]))

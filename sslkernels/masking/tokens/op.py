@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from sslkernels._op import Op
-from sslkernels._random import require_seed
 from sslkernels.masking.results import Corruption
 from sslkernels.masking.tokens import arguments, reference
 from sslkernels.masking.tokens.checks import check
@@ -80,13 +79,11 @@ def corrupt_tokens(
     Sources: BERT (Devlin et al., 2019), section 3.1; ELECTRA (Clark et al., 2020), section 2; RTS, C-RTS and
     SLM (Di Liello et al., EMNLP 2022), section 3.
     """
-    if not isinstance(ids, Tensor):
-        raise TypeError(f"ids must be a tensor, got {type(ids).__name__}")
+    arguments.check_shapes(ids, ptr, maskable, groups, Tensor)
     if ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"ids must be int32 or int64, got {str(ids.dtype).removeprefix('torch.')}")
-    _check_shapes(ids, ptr, maskable, groups)
     if seed is not None or arguments.draws(rate, min_selected, mix):
-        require_seed("corrupt_tokens", seed, step)
+        arguments.check_seed(seed, step)
     batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
     if torch.compiler.is_compiling() and not isinstance(rate, Tensor):
         # A float stays dynamic only as the operand of a tensor: otherwise every new rate would compile anew.
@@ -95,15 +92,10 @@ def corrupt_tokens(
     row_least = _per_sample("min_selected", min_selected, batch, floating=False)
     if sample_ids is not None:
         _per_sample("sample_ids", sample_ids, batch, floating=False)
-    plan = arguments.plan(
-        mix,
-        mask_id,
-        vocab_size,
-        special_ids,
-        clusters,
-        labels,
-        0x7FFFFFFF if ids.dtype == torch.int32 else 2**63 - 1,
-    )
+    make_plan = arguments.plan if torch.compiler.is_compiling() else arguments.plan_once
+    covered = None if clusters is None else clusters.cluster_of.shape[0]
+    largest_id = 0x7FFFFFFF if ids.dtype == torch.int32 else 2**63 - 1
+    plan = make_plan(mix, mask_id, vocab_size, special_ids, covered, labels, largest_id)
     tables = (None,) * 4
     if clusters is not None and mix[1] > 0:
         tables = clusters.tables(plan.special_ids, ids.device)
@@ -134,31 +126,6 @@ def corrupt_tokens(
     if flat:
         found, scored, selected = found.squeeze(1), scored.squeeze(1), selected.squeeze(1)
     return Corruption(found, scored, selected, positions, counts)
-
-
-def _check_shapes(ids: Tensor, ptr: Tensor | None, maskable: Tensor | None, groups: Tensor | None) -> None:
-    """The shapes by which a call is read, in the caller's terms; the operator checks the rest."""
-    if ptr is None:
-        if ids.dim() != 2:
-            raise ValueError(
-                f"ids must have shape (B, L), or (T,) or (T, F) with ptr, got {tuple(ids.shape)}"
-            )
-    elif not isinstance(ptr, Tensor):
-        raise TypeError(f"ptr must be a tensor or None, got {type(ptr).__name__}")
-    elif ids.dim() not in (1, 2):
-        raise ValueError(f"ids must have shape (T,) or (T, F) with ptr, got {tuple(ids.shape)}")
-    elif ptr.dim() != 1 or ptr.shape[0] == 0:
-        raise ValueError(f"ptr must have shape (B+1,), got {tuple(ptr.shape)}")
-    for name, value, shape in (
-        ("maskable", maskable, ids.shape),
-        ("groups", groups, ids.shape if ptr is None else ids.shape[:1]),
-    ):
-        if value is None:
-            continue
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} must be a tensor or None, got {type(value).__name__}")
-        if value.shape != shape:
-            raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
 
 
 def _per_sample(name: str, value: Any, batch: int, *, floating: bool) -> Tensor | None:
