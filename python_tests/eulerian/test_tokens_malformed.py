@@ -70,7 +70,7 @@ def mutated(rng: random.Random, tokens: Tensor, vocab_size: int) -> Tensor:
         choices = [
             rng.randrange(vocab_size),
             neighbour,
-            neighbour + 1,
+            min(neighbour + 1, 2**31 - 1),
             rng.randrange(-3, 12),
             2**31 - 1,
             -(2**31),
