@@ -1,5 +1,6 @@
-# make pretrain | test | bench | lint | wheel: each sets up what it needs, in .venv, from a fresh machine with
-# Python >= 3.10, g++ and make. PYTHON=python3.12 chooses another interpreter, MAX_JOBS=1 a gentler build.
+# make pretrain | test | bench | lint | wheel, and for the native code emulation | sanitize | kernels: each sets up
+# what it needs, in .venv, from a fresh machine with Python >= 3.10, g++ and make. PYTHON=python3.12 chooses another
+# interpreter, MAX_JOBS=1 a gentler build.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,16 +12,30 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 PY := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python
 NATIVE_SOURCES := setup.py $(shell find csrc -type f)
 
-.PHONY: pretrain test bench lint wheel develop clean
+.PHONY: pretrain test bench emulation sanitize kernels lint wheel develop emulated clean
 
 pretrain: $(VENV)/.pretrain develop
 	$(PY) -m sslkernels.pretrain $(RECIPE) $(ARGS)
 
-test: $(VENV)/.test develop
+test: $(VENV)/.test develop emulated
 	$(PY) -m pytest python_tests -n auto $(ARGS)
 
-bench: $(VENV)/.test develop
+bench: $(VENV)/.test develop emulated
 	$(PY) -m benchmarks $(ARGS)
+
+# Every CUDA kernel on the emulated GPU under AddressSanitizer, UBSan and ThreadSanitizer, and without each of its
+# barriers and bound checks in turn.
+emulation: $(VENV)/.test develop
+	$(PY) python_tests/sanitized.py emulated address,undefined thread --mutate
+
+# The CPU kernels under AddressSanitizer and UBSan, then which of their lines no test runs.
+sanitize: emulation
+	$(PY) python_tests/sanitized.py cpu address,undefined
+	$(PY) python_tests/coverage.py
+
+# Registers, stack, spills and shared memory of every GPU kernel, for every architecture.
+kernels: $(VENV)/.test develop
+	$(PY) benchmarks/kernels.py $(ARGS)
 
 lint: $(VENV)/.test $(VENV)/.lint
 	$(PY) -m ruff check .
@@ -32,6 +47,10 @@ wheel: $(VENV)/.torch
 	$(PY) -m pip wheel --no-build-isolation --no-deps -w dist .
 
 develop: $(VENV)/.native
+
+# The CUDA kernels as C++, which tests run on the CPU.
+emulated: $(VENV)/.torch
+	$(PY) python_tests/native_builds.py emulated
 
 clean:
 	rm -rf build dist $(VENV)/.native sslkernels/*.so

@@ -51,7 +51,8 @@ class Build:
         if source.parent.name == "emulation":
             return ["-O2", "-g1"]
         if self.sanitize:
-            more = ["-fno-sanitize=vptr"] if "undefined" in self.sanitize else []
+            # A report does not end the process: what comes after it is still seen.
+            more = [f"-fsanitize-recover={self.sanitize}"] if "address" in self.sanitize else []
             return ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={self.sanitize}", *more]
         return ["-O0", "--coverage", "-fno-inline"] if self.coverage else ["-O2", "-g1"]
 
@@ -98,9 +99,9 @@ class Build:
             **os.environ,
             "LD_PRELOAD": " ".join(found),
             "SSLKERNELS_LIBRARY_PATH": f"{self.folder}:{ROOT / 'sslkernels'}",
-            "ASAN_OPTIONS": f"detect_leaks=0:halt_on_error=0:{report}",
+            "ASAN_OPTIONS": f"detect_leaks=0:halt_on_error=0:suppress_equal_pcs=0:{report}",
             "UBSAN_OPTIONS": f"print_stacktrace=1:{report}",
-            "TSAN_OPTIONS": f"halt_on_error=0:exitcode=0:ignore_noninstrumented_modules=1:{report}",
+            "TSAN_OPTIONS": f"exitcode=0:ignore_noninstrumented_modules=1:suppress_equal_stacks=0:{report}",
         }
 
 
@@ -110,12 +111,16 @@ def common_flags() -> list[str]:
         "-std=c++20",
         "-fPIC",
         "-fvisibility=hidden",
-        "-Wall",
+        *warnings(),
         "-DTORCH_TARGET_VERSION=0x020a000000000000",
         "-Icsrc",
         f"-isystem{include}",
         f"-isystem{include}/torch/csrc/api/include",
     ]
+
+
+def warnings() -> list[str]:
+    return ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-variable"]
 
 
 def torch_folder() -> Path:

@@ -97,30 +97,17 @@ Fiber::Fiber(void (*main)()) : main_(main) {
   mapping_ = static_cast<char*>(mapping);
   stack_ = mapping_ + guard;
   if (mprotect(stack_, kStackBytes, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
+  if (__tsan_create_fiber != nullptr) race_context_ = __tsan_create_fiber(0);
 }
 
 Fiber::~Fiber() {
-  forget_abandoned();
-  for (void* context : race_contexts_) {
-    if (context != nullptr) __tsan_destroy_fiber(context);
-  }
+  // The frames of a fiber that never finished are still marked.
+  if (__asan_unpoison_memory_region != nullptr) __asan_unpoison_memory_region(stack_, kStackBytes);
+  if (race_context_ != nullptr) __tsan_destroy_fiber(race_context_);
   munmap(mapping_, page_bytes() + kStackBytes);
 }
 
-void Fiber::forget_abandoned() {
-  if (idle_) return;
-  idle_ = true;
-  if (__asan_unpoison_memory_region != nullptr) __asan_unpoison_memory_region(stack_, kStackBytes);
-  if (race_contexts_[turn_] != nullptr) __tsan_destroy_fiber(race_contexts_[turn_]);
-  race_contexts_[turn_] = nullptr;
-}
-
-void Fiber::rewind(int turn) {
-  forget_abandoned();
-  turn_ = turn;
-  if (__tsan_create_fiber != nullptr && race_contexts_[turn] == nullptr) {
-    race_contexts_[turn] = __tsan_create_fiber(0);
-  }
+void Fiber::rewind() {
   fake_stack_ = nullptr;
   prepare(own_, stack_, &Fiber::enter);
 }
@@ -138,10 +125,9 @@ void Fiber::arrive() {
 
 void Fiber::resume() {
   running = this;
-  idle_ = false;
   if (__tsan_switch_to_fiber != nullptr) {
     scheduler_race_context_ = __tsan_get_current_fiber();
-    __tsan_switch_to_fiber(race_contexts_[turn_], kWithoutEdge);
+    __tsan_switch_to_fiber(race_context_, kWithoutEdge);
   }
   if (__sanitizer_start_switch_fiber != nullptr) {
     __sanitizer_start_switch_fiber(&scheduler_fake_stack_, stack_, kStackBytes);
@@ -166,10 +152,7 @@ void Fiber::suspend() {
   arrive();
 }
 
-void Fiber::finish() {
-  idle_ = true;
-  leave(true);
-}
+void Fiber::finish() { leave(true); }
 
 RaceEdge::RaceEdge() {
   if (__tsan_release != nullptr) address_ = new char;

@@ -25,30 +25,24 @@ class Fiber {
   ~Fiber();
   Fiber(const Fiber&) = delete;
 
-  // The next resume() begins main anew, as thread number `turn` (0 or 1) to ThreadSanitizer. What the fiber
-  // was doing, if anything, is abandoned.
-  void rewind(int turn);
+  void rewind();   // the next resume() begins main anew
   void resume();   // by the scheduler: returns when the fiber suspends or finishes
   void suspend();  // by the fiber itself
   void finish();   // by the fiber itself, at its end
 
-  void* race_context() const { return race_contexts_[turn_]; }
+  void* race_context() const { return race_context_; }
 
  private:
   static void enter();        // where a rewound fiber begins
   void arrive();              // on the fiber's stack, after a switch to it
   void leave(bool finished);  // to the scheduler
-  void forget_abandoned();
 
   void (*main_)();
   char* mapping_;
   char* stack_;
   Suspended own_, scheduler_;
-  bool idle_ = true;  // not begun, or finished
-  int turn_ = 0;
-  void* race_contexts_[2] = {nullptr, nullptr};
-  void* scheduler_race_context_ = nullptr;
-  void *fake_stack_ = nullptr, *scheduler_fake_stack_ = nullptr;  // AddressSanitizer's
+  void *race_context_ = nullptr, *scheduler_race_context_ = nullptr;  // ThreadSanitizer's
+  void *fake_stack_ = nullptr, *scheduler_fake_stack_ = nullptr;      // AddressSanitizer's
   const void* scheduler_stack_ = nullptr;
   size_t scheduler_stack_bytes_ = 0;
 };

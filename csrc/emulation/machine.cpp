@@ -147,6 +147,7 @@ class SharedMemory {
 class Machine {
  public:
   Machine(const Launch& launch, std::vector<std::unique_ptr<Thread>>& pool);
+  ~Machine();
   void run();
 
   const Launch& launch() const { return launch_; }
@@ -168,13 +169,13 @@ class Machine {
   SharedMemory shared_;
   uint64_t seed_, blocks_run_ = 0;
   std::string failure_;
-  RaceEdge begin_, end_;
+  RaceEdge begin_;
 };
 
 thread_local Machine* machine = nullptr;
 thread_local Thread* current = nullptr;
 
-// Stacks outlive a launch; one pool an OS thread.
+// Fibers outlive a launch; one pool an OS thread.
 thread_local std::vector<std::unique_ptr<Thread>> stacks;
 
 void thread_main() {
@@ -199,21 +200,28 @@ Machine::Machine(const Launch& launch, std::vector<std::unique_ptr<Thread>>& poo
   }
 }
 
+// The caller comes after all that the kernel did, also where it failed.
+Machine::~Machine() {
+  RaceEdge end;
+  for (const auto& thread : pool_) end.release(thread->fiber.race_context());
+  end.acquire(nullptr);
+}
+
 void Machine::run() {
   const uint64_t threads = count(launch_.block);
-  while (pool_.size() < threads) pool_.push_back(std::make_unique<Thread>());
-  for (uint64_t i = 0; i < threads; ++i) threads_.push_back(pool_[i].get());
+  while (pool_.size() < 2 * threads) pool_.push_back(std::make_unique<Thread>());
   begin_.release(nullptr);
   for (const uint64_t block : Order(seed_)(count(launch_.grid))) run_block(block);
-  end_.acquire(nullptr);
 }
 
 void Machine::run_block(uint64_t block) {
-  // Two blocks in a row are different threads to the race check: nothing orders them.
-  const int turn = static_cast<int>(blocks_run_++ % 2);
-  for (uint64_t i = 0; i < threads_.size(); ++i) {
+  // Two blocks in a row have different fibers, which are different threads to the race check.
+  const uint64_t threads = count(launch_.block), first = blocks_run_++ % 2 * threads;
+  threads_.clear();
+  for (uint64_t i = 0; i < threads; ++i) {
+    threads_.push_back(pool_[first + i].get());
     Thread& thread = *threads_[i];
-    thread.fiber.rewind(turn);
+    thread.fiber.rewind();
     thread.state = State::kReady;
     thread.position = {unravel(i, launch_.block), unravel(block, launch_.grid),
                        static_cast<unsigned>(i % kLanes), &launch_};
@@ -231,7 +239,6 @@ void Machine::run_block(uint64_t block) {
     if (std::all_of(threads_.begin(), threads_.end(), returned)) break;
     if (!complete_warps() && !complete_block()) throw std::runtime_error(stuck());
   }
-  for (Thread* thread : threads_) end_.release(thread->fiber.race_context());
   shared_.clear();
 }
 
@@ -326,8 +333,11 @@ std::string Machine::stuck() const {
 }
 
 void Machine::fail(const std::string& what) {
-  failure_ = "emulated kernel: thread " + text_of(current->position.thread) + " of block " +
-             text_of(current->position.block) + ": " + what;
+  {
+    const RaceBlindness blind;
+    failure_ = "emulated kernel: thread " + text_of(current->position.thread) + " of block " +
+               text_of(current->position.block) + ": " + what;
+  }
   current->fiber.suspend();
   std::abort();  // never resumed
 }
@@ -352,12 +362,14 @@ const Position& here() { return current->position; }
 
 void run(const Launch& launch) {
   if (machine != nullptr) throw std::runtime_error("launch: inside a kernel");
-  Machine one(launch, stacks);
-  machine = &one;
+  const RaceBlindness blind;  // fibers are threads of their own: they see
   try {
+    Machine one(launch, stacks);
+    machine = &one;
     one.run();
   } catch (...) {
     machine = nullptr;
+    stacks.clear();  // fibers that were abandoned half-way
     throw;
   }
   machine = nullptr;
