@@ -18,7 +18,7 @@ PURPOSE = SimpleNamespace(
     action=2,  # (position) word 0: mask, random or keep, for the unit that starts here;
     # (position * columns + column) word 1: random token; word 2: cluster
     top_up=3,  # (position // 4) word position % 4: rank of a unit when a row is topped up
-    row_uniform=4,  # (0) word 0: the number a row's masked share is made of
+    row_uniform=4,  # (0) word 0: the number of a row
     # eulerian
     walk_edge=256,  # (position // 4) word position % 4: place of edge k (2 k, 2 k + 1), arc k (k)
     walk_start=257,  # (component) word 0: start, 1: direction, 2: order; 3 of the first: scan
@@ -96,5 +96,26 @@ def require_seed(function: str, seed: int | None, step: int) -> int:
 
 
 def fresh_seed() -> int:
-    """A seed from torch's default generator, for a module that was given none."""
-    return int(torch.empty((), dtype=torch.int64).random_())
+    """A seed from torch's default generator, for a module that was given none; works in a compiled graph."""
+    like = torch.empty((), dtype=torch.int64)
+    return torch.ops.sslkernels.fresh_seed(like) if torch.compiler.is_compiling() else _fresh_seed(like)
+
+
+def _fresh_seed(like: Tensor) -> int:
+    return int(torch.empty_like(like).random_())
+
+
+# In a traced graph the seed is an integer not known yet: reading it from a tensor would break the graph.
+_library = torch.library.Library("sslkernels", "FRAGMENT")
+_library.define("fresh_seed(Tensor like) -> SymInt", tags=(torch.Tag.nondeterministic_seeded,))
+_library.impl("fresh_seed", _fresh_seed, "CompositeExplicitAutograd")
+torch.library.register_fake(
+    "sslkernels::fresh_seed", lambda like: torch.library.get_ctx().new_dynamic_size(), lib=_library
+)
+
+
+def own_samples(batch: int, device: torch.device) -> Tensor | None:
+    """Sample ids of a module that was given none: ranks of a running process group number theirs apart."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return None
+    return torch.arange(batch, device=device) + (torch.distributed.get_rank() << 32)

@@ -9,6 +9,8 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 
 #if defined(__CUDACC__)
 #define SSLK_HOST_DEVICE __host__ __device__ __forceinline__
@@ -22,11 +24,11 @@ namespace sslkernels {
 // In parentheses: what a position is, and which word of the four serves what.
 enum Purpose : uint32_t {
   // masking
-  kSelect = 1,  // (position / 4) word position % 4: is the unit that starts here selected?
-  kAction = 2,  // (position) word 0: mask, random or keep, for the unit that starts here;
-                // (position * columns + column) word 1: random token; word 2: cluster
-  kTopUp = 3,   // (position / 4) word position % 4: rank of a unit when a row is topped up
-  kRowUniform = 4,  // (0) word 0: the number a row's masked share is made of (drawn in Python only)
+  kSelect = 1,      // (position / 4) word position % 4: is the unit that starts here selected?
+  kAction = 2,      // (position) word 0: mask, random or keep, for the unit that starts here;
+                    // (position * columns + column) word 1: random token; word 2: cluster
+  kTopUp = 3,       // (position / 4) word position % 4: rank of a unit when a row is topped up
+  kRowUniform = 4,  // (0) word 0: the number of a row
   // eulerian
   kWalkEdge = 256,       // (position / 4) word position % 4: place of edge k (2 k, 2 k + 1), arc k (k)
   kWalkStart = 257,      // (component) word 0: start, 1: direction, 2: order; 3 of the first: scan
@@ -61,6 +63,12 @@ SSLK_HOST_DEVICE Words philox4x32(Key key, Words counter) {
     key.high += kWeyl1;
   }
   return Words{{c0, c1, c2, c3}};
+}
+
+// Host only: a stream needs a seed and a step in [0, 2^63).
+inline void check_stream(int64_t seed, int64_t step) {
+  if (seed < 0) throw std::invalid_argument("seed must lie in [0, 2^63), got " + std::to_string(seed));
+  if (step < 0) throw std::invalid_argument("step must lie in [0, 2^63), got " + std::to_string(step));
 }
 
 // The key of a call: seed and step mixed once, so that draws need only one Philox each.

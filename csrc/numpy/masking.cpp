@@ -32,6 +32,7 @@ py::tuple corrupt_tokens(const Array<Id>& ids, const Optional<int64_t>& ptr,
                          const std::array<int64_t, 10>& numbers) {
   const auto [limit, mask_limit, random_limit, mask_id, vocab_size, min_selected, ignore_index, capacity,
               seed, step] = numbers;
+  check_stream(seed, step);
   tokens::Request<Id> request;
   request.ids = ids.data();
   request.samples = ptr ? ptr->shape(0) - 1 : ids.shape(0);

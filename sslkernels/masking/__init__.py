@@ -5,10 +5,11 @@ from sslkernels._exports import lazy
 __getattr__, __all__ = lazy(
     __name__,
     {
+        "layers": ("ClusterRandomTokenSubstitution", "MaskedLM", "RandomTokenSubstitution", "SwappedLM"),
         "linear_cross_entropy.op": ("masked_linear_cross_entropy",),
         "results": ("Corruption",),
-        "schedule": ("mask_rate", "row_uniform"),
+        "schedule": ("mask_rate",),
         "tokens.clusters": ("TokenClusters",),
-        "tokens.op": ("corrupt_tokens",),
+        "tokens.op": ("corrupt_tokens", "row_uniform"),
     },
 )

@@ -72,6 +72,7 @@ Corrupted corrupt_tokens_cpu(
                   contiguous(cluster_of),         contiguous(cluster_tokens),
                   contiguous(cluster_ptr),        contiguous(cluster_limits),
                   contiguous(row_min_selected)};
+  check_stream(seed, step);
   const bool packed = ptr.has_value();
   const int64_t samples = packed ? ptr->size(0) - 1 : ids.size(0), width = packed ? 1 : ids.size(1);
   require_samples("sample_ids", sample_ids, samples);
@@ -117,8 +118,25 @@ Corrupted corrupt_tokens_cpu(
   return {found, scored, selected, positions, counts};
 }
 
+Tensor row_uniform_cpu(const Tensor& sample_ids, int64_t seed, int64_t step) {
+  check_stream(seed, step);
+  const Tensor held = torch::stable::contiguous(sample_ids);
+  Tensor result = torch::stable::new_empty(held, {held.size(0)}, ScalarType::Float);
+  const Key key = stream_key(seed, step);
+  const int64_t* const ids = held.const_data_ptr<int64_t>();
+  float* const out = result.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < held.size(0); ++i) {
+    // The upper 24 bits, which float holds exactly.
+    out[i] = static_cast<float>(draw(key, ids[i], kRowUniform, 0).word[0] >> 8) * 0x1p-24f;
+  }
+  return result;
+}
+
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(sslkernels, CPU, m) { m.impl("corrupt_tokens", TORCH_BOX(&corrupt_tokens_cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(sslkernels, CPU, m) {
+  m.impl("corrupt_tokens", TORCH_BOX(&corrupt_tokens_cpu));
+  m.impl("row_uniform", TORCH_BOX(&row_uniform_cpu));
+}
 
 }  // namespace sslkernels::tokens

@@ -36,9 +36,12 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     return value
 
 
-def check_seed(seed: int | None, step: int) -> None:
+def check_seed(function: str, seed: int | None, step: int, traced: bool = False) -> None:
+    """`traced`: the values are not known yet, and the kernel checks them."""
     if seed is None:
-        raise ValueError("seed must be given to corrupt_tokens (an int in [0, 2^63)): it draws at random")
+        raise ValueError(f"seed must be given to {function} (an int in [0, 2^63)): it draws at random")
+    if traced:
+        return
     integer("seed", seed, 0, (1 << 63) - 1)
     integer("step", step, 0, (1 << 63) - 1)
 

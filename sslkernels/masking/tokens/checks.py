@@ -25,9 +25,13 @@ def check(
     exclude_original: bool,
     min_selected: int,
     row_min_selected: Tensor | None,
-    *_: object,
+    ignore_index: int,
+    capacity: int,
+    seed: int,
+    step: int,
 ) -> None:
     """Sizes that the shape line cannot tie together, and values; ValueError."""
+    check_stream(seed, step)
     batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
     columns = ids.shape[1] if ptr is None else 1
     if groups is not None and groups.shape[1] != columns:
@@ -47,7 +51,14 @@ def check(
         special = torch.tensor(special_ids, dtype=torch.int64, device=ids.device)
         outside = ((ids < 0) | (ids >= vocab_size)) & ~torch.isin(ids.long(), special)
         if len(bad := _first(outside)):
-            raise ValueError(f"ids[{bad[0]}, {bad[1]}] is {ids[bad[0], bad[1]]}, outside [0, {vocab_size})")
+            place = bad[0] if ptr is not None and ids.shape[1] == 1 else f"{bad[0]}, {bad[1]}"
+            raise ValueError(f"ids[{place}] is {ids[bad[0], bad[1]]}, outside [0, {vocab_size})")
+
+
+def check_stream(seed: int, step: int) -> None:
+    for name, value in (("seed", seed), ("step", step)):
+        if value < 0:
+            raise ValueError(f"{name} must lie in [0, 2^63), got {value}")
 
 
 def _first(bad: Tensor) -> list[int]:

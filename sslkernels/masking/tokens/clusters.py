@@ -13,7 +13,7 @@ Tables = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class TokenClusters(torch.nn.Module):
-    """The clusters of cluster-based random token substitution (C-RTS; Di Liello et al., EMNLP 2022).
+    """The clusters of cluster-based random token substitution, C-RTS.
 
     cluster_of    int64 (V,): the cluster of every token; numbers may have gaps; C is the largest one plus 1
     beta          how sharply clusters that fooled the detector are preferred
@@ -21,6 +21,7 @@ class TokenClusters(torch.nn.Module):
 
     Module without parameters. `counts` int64 (C, C), a buffer, starts at 1: for a token of cluster i replaced
     by one of cluster j, `counts[i, j]` goes up where the detector was fooled and down where it was not.
+    Source: Di Liello et al., Findings of EMNLP 2022.
     """
 
     def __init__(self, cluster_of: Tensor, beta: float = 2.0, excluded_ids: Iterable[int] = ()) -> None:
@@ -74,16 +75,19 @@ class TokenClusters(torch.nn.Module):
                     f"{name} must be {' or '.join(map(str, kinds))} of shape {tuple(original_ids.shape)}, "
                     f"got {value.dtype} {tuple(value.shape)}"
                 )
-        where = where.reshape(-1)
-        pairs = []
+        inside = where
         for name, ids in (("original_ids", original_ids), ("replaced_ids", replaced_ids)):
-            flat = ids.reshape(-1)[where].long()
-            if len(flat) and not 0 <= int(flat.min()) <= int(flat.max()) < len(self.cluster_of):
+            known = (ids >= 0) & (ids < len(self.cluster_of))
+            # On a GPU looking at values would wait for them: there ids outside are skipped.
+            if not (torch.compiler.is_compiling() or ids.is_cuda) and not bool((known | ~where).all()):
                 raise ValueError(f"{name} must lie in [0, {len(self.cluster_of)}) at `where`")
-            pairs.append(self.cluster_of[flat])
-        change = torch.where(fooled.reshape(-1)[where], 1, -1)
-        place = pairs[0] * self.counts.shape[1] + pairs[1]
-        self.counts.view(-1).index_add_(0, place, change)
+            inside = inside & known
+        if self.counts.numel() == 0:
+            return
+        row, column = (self.cluster_of[torch.where(inside, ids, 0)] for ids in (original_ids, replaced_ids))
+        change = torch.where(inside, torch.where(fooled, 1, -1), 0)
+        place = row * self.counts.shape[1] + column
+        self.counts.view(-1).index_add_(0, place.reshape(-1), change.reshape(-1))
 
     def tables(self, special_ids: list[int], device: torch.device | str) -> Tables:
         """What corrupt_tokens draws by.

@@ -40,7 +40,7 @@ def corrupt_tokens(
     if ids.dtype not in (np.int32, np.int64):
         raise ValueError(f"ids must be int32 or int64, got {ids.dtype}")
     if seed is not None or arguments.draws(rate, min_selected, mix):
-        arguments.check_seed(seed, step)
+        arguments.check_seed("corrupt_tokens", seed, step)
     batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
     covered = None if clusters is None else clusters.cluster_of.shape[0]
     largest_id = int(np.iinfo(ids.dtype).max)

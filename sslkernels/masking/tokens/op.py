@@ -9,9 +9,9 @@ from torch import Tensor
 from sslkernels._op import Op
 from sslkernels.masking.results import Corruption
 from sslkernels.masking.tokens import arguments, reference
-from sslkernels.masking.tokens.checks import check
+from sslkernels.masking.tokens.checks import check, check_stream
 
-OP = Op(
+_corrupt = Op(
     "corrupt_tokens(Tensor ids, Tensor? ptr, Tensor? sample_ids, SymInt limit, Tensor? row_limit, "
     "SymInt mask_limit, SymInt random_limit, SymInt mask_id, SymInt vocab_size, int[] special_ids, "
     "Tensor? maskable, Tensor? groups, Tensor? cluster_of, Tensor? cluster_tokens, Tensor? cluster_ptr, "
@@ -25,6 +25,14 @@ OP = Op(
     reference=reference.corrupt_tokens,
     fake=reference.fake,
     check=check,
+)
+
+_row_uniform = Op(
+    "row_uniform(Tensor sample_ids, SymInt seed, SymInt step) -> Tensor",
+    shapes="sample_ids: B int64",
+    reference=reference.row_uniform,
+    fake=lambda sample_ids, seed, step: torch.empty_like(sample_ids, dtype=torch.float32),
+    check=lambda sample_ids, seed, step: check_stream(seed, step),
 )
 
 
@@ -77,22 +85,23 @@ def corrupt_tokens(
     and 17 written.
 
     Sources: BERT (Devlin et al., 2019), section 3.1; ELECTRA (Clark et al., 2020), section 2; RTS, C-RTS and
-    SLM (Di Liello et al., EMNLP 2022), section 3.
+    SLM (Di Liello et al., Findings of EMNLP 2022).
     """
     arguments.check_shapes(ids, ptr, maskable, groups, Tensor)
     if ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"ids must be int32 or int64, got {str(ids.dtype).removeprefix('torch.')}")
+    traced = torch.compiler.is_compiling()
     if seed is not None or arguments.draws(rate, min_selected, mix):
-        arguments.check_seed(seed, step)
+        arguments.check_seed("corrupt_tokens", seed, step, traced)
     batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
-    if torch.compiler.is_compiling() and not isinstance(rate, Tensor):
+    if traced and not isinstance(rate, Tensor):
         # A float stays dynamic only as the operand of a tensor: otherwise every new rate would compile anew.
         rate = torch.zeros(batch, dtype=torch.float64, device=ids.device) + rate
     row_limit = _per_sample("rate", rate, batch, floating=True)
     row_least = _per_sample("min_selected", min_selected, batch, floating=False)
     if sample_ids is not None:
         _per_sample("sample_ids", sample_ids, batch, floating=False)
-    make_plan = arguments.plan if torch.compiler.is_compiling() else arguments.plan_once
+    make_plan = arguments.plan if traced else arguments.plan_once
     covered = None if clusters is None else clusters.cluster_of.shape[0]
     largest_id = 0x7FFFFFFF if ids.dtype == torch.int32 else 2**63 - 1
     plan = make_plan(mix, mask_id, vocab_size, special_ids, covered, labels, largest_id)
@@ -100,7 +109,7 @@ def corrupt_tokens(
     if clusters is not None and mix[1] > 0:
         tables = clusters.tables(plan.special_ids, ids.device)
     flat = ids.dim() == 1
-    found, scored, selected, positions, counts = OP(
+    found, scored, selected, positions, counts = _corrupt(
         ids.unsqueeze(1) if flat else ids,
         ptr,
         sample_ids,
@@ -126,6 +135,23 @@ def corrupt_tokens(
     if flat:
         found, scored, selected = found.squeeze(1), scored.squeeze(1), selected.squeeze(1)
     return Corruption(found, scored, selected, positions, counts)
+
+
+def row_uniform(
+    batch: int, *, seed: int | None = None, step: int = 0, sample_ids: Tensor | None = None
+) -> Tensor:
+    """(B,) float32 in [0, 1): one number a row, a function of (seed, step, sample id), for mask_rate(u).
+
+    Lies on the device of sample_ids, else on the CPU. ValueError names a seed that is missing, or sample_ids
+    of another length than `batch`. Numbers are multiples of 2^-24.
+    """
+    arguments.check_seed("row_uniform", seed, step, torch.compiler.is_compiling())
+    arguments.integer("batch", batch, 0)
+    if sample_ids is None:
+        sample_ids = torch.arange(batch)
+    else:
+        _per_sample("sample_ids", sample_ids, batch, floating=False)
+    return _row_uniform(sample_ids, seed, step)
 
 
 def _per_sample(name: str, value: Any, batch: int, *, floating: bool) -> Tensor | None:

@@ -97,7 +97,16 @@ def corrupt_tokens(
     }
 
 
+def row_uniform(*, b: int, seed: int = 7, device: str = "cpu") -> dict[str, Any]:
+    """b rows with ids of any 64 bits."""
+    generator = torch.Generator().manual_seed(seed)
+    sample_ids = torch.randint(-(2**63), 2**63 - 1, (b,), generator=generator)
+    return {"sample_ids": sample_ids.to(device), "seed": seed, "step": 2**40}
+
+
 LINES = (
+    "row_uniform b=1000",
+    "row_uniform b=0",
     "corrupt_tokens b=4 l=33",
     "corrupt_tokens b=3 l=1021 capacity=200",
     "corrupt_tokens b=2 l=77 rate=0 least=12",

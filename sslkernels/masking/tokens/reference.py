@@ -94,6 +94,12 @@ def fake(ids: Tensor, ptr: Tensor | None, *rest: Any) -> Results:
     )
 
 
+def row_uniform(sample_ids: Tensor, seed: int, step: int) -> Tensor:
+    """(B,) float32 in [0, 1): the upper 24 bits of a word, which float32 holds exactly."""
+    word = draw(stream_key(seed, step), sample_ids, PURPOSE.row_uniform, torch.zeros_like(sample_ids))[0]
+    return (word >> 8).float() * 2.0**-24
+
+
 def _rows(ids: Tensor, ptr: Tensor | None) -> tuple[int, Tensor, Tensor, Tensor]:
     """Samples, tokens (T, F), and for each of the T the sample and the position inside it."""
     if ptr is None:
