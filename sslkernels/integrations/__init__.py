@@ -1,0 +1,1 @@
+"""Adapters to other packages; each module imports the package it is named after."""
