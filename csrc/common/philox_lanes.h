@@ -31,6 +31,8 @@ __attribute__((target("avx2")))
                                         uint32_t (&words)[4][kLanes]) {
   const uint64_t id = static_cast<uint64_t>(sample);
   const __m256i multiply0 = _mm256_set1_epi64x(0xD2511F53u), multiply1 = _mm256_set1_epi64x(0xCD9E8D57u);
+  const __m256i weyl0 = _mm256_set1_epi32(static_cast<int>(0x9E3779B9u));
+  const __m256i weyl1 = _mm256_set1_epi32(static_cast<int>(0xBB67AE85u));
   for (int begin = 0; begin < kLanes; begin += 8) {
     const __m256i eight = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(positions + begin));
     __m256i c[2][4];
@@ -40,10 +42,9 @@ __attribute__((target("avx2")))
       c[odd][2] = _mm256_set1_epi64x(static_cast<uint32_t>(id));
       c[odd][3] = _mm256_set1_epi64x(static_cast<int64_t>(id >> 32));
     }
-    uint32_t low = key.low, high = key.high;
+    __m256i key0 = _mm256_set1_epi32(static_cast<int>(key.low));
+    __m256i key1 = _mm256_set1_epi32(static_cast<int>(key.high));
     for (int round = 0; round < 10; ++round) {
-      const __m256i key0 = _mm256_set1_epi32(static_cast<int>(low));
-      const __m256i key1 = _mm256_set1_epi32(static_cast<int>(high));
       for (auto& words64 : c) {
         const __m256i product0 = _mm256_mul_epu32(words64[0], multiply0);
         const __m256i product1 = _mm256_mul_epu32(words64[2], multiply1);
@@ -52,8 +53,8 @@ __attribute__((target("avx2")))
         words64[2] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(product0, 32), key1), words64[3]);
         words64[3] = product0;
       }
-      low += 0x9E3779B9u;
-      high += 0xBB67AE85u;
+      key0 = _mm256_add_epi32(key0, weyl0);
+      key1 = _mm256_add_epi32(key1, weyl1);
     }
     for (int j = 0; j < 4; ++j) {
       const __m256i both = _mm256_blend_epi32(c[0][j], _mm256_slli_epi64(c[1][j], 32), 0xAA);

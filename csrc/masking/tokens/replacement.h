@@ -99,8 +99,9 @@ class UniformDraw {
 
 class ClusterDraw {
  public:
-  ClusterDraw(const Clusters& clusters, bool exclude_original) : clusters_(clusters) {
-    if (!exclude_original) return;
+  ClusterDraw(const Clusters& clusters, bool exclude_original)
+      : clusters_(clusters), excludes_(exclude_original) {
+    if (!excludes_) return;
     place_.assign(static_cast<size_t>(clusters.vocabulary), clusters.vocabulary);
     for (int64_t i = 0; i < clusters.ptr[clusters.number]; ++i) {
       if (in_vocabulary(clusters.tokens[i])) place_[static_cast<size_t>(clusters.tokens[i])] = i;
@@ -112,78 +113,93 @@ class ClusterDraw {
   void draw(const uint32_t* cluster_words, const uint32_t* token_words, const Id* originals,
             const uint32_t* places, int64_t count, uint32_t* drawn) const {
     for (int64_t begin = 0; begin < count; begin += kTogether) {
-      Search searches[kTogether];
+      int64_t original[kTogether], word[kTogether], cluster[kTogether];
+      int32_t own[kTogether];
+      const int64_t* limits[kTogether];
       for (int64_t j = 0; j < kTogether; ++j) {
         const int64_t i = std::min(begin + j, count - 1);
-        searches[j] = search(originals[places[i]], cluster_words[i]);
+        original[j] = originals[places[i]];
+        own[j] = cluster_of(original[j]);
+        limits[j] = clusters_.limits + std::max(own[j], 0) * clusters_.number;
+        word[j] = cluster_words[i];
       }
-      find(searches);
+      if (excludes_) {
+        for (int64_t j = 0; j < kTogether; ++j)
+          word[j] = cut_out_own(original[j], own[j], limits[j], word[j]);
+      }
+      find(limits, word, cluster);
       for (int64_t j = 0; j < kTogether && begin + j < count; ++j) {
         drawn[begin + j] =
-            static_cast<uint32_t>(token(searches[j], originals[places[begin + j]], token_words[begin + j]));
+            static_cast<uint32_t>(token(original[j], own[j], cluster[j], token_words[begin + j]));
       }
     }
   }
 
  private:
-  static constexpr uint64_t kCertain = uint64_t{1} << 32;
+  static constexpr int64_t kCertain = int64_t{1} << 32;
   static constexpr int64_t kTogether = 4;  // binary searches side by side hide each other's loads
-
-  struct Search {
-    const int64_t *limits, *base;
-    int64_t word;
-    int32_t own;  // -1: no cluster
-    bool exclude, alone,
-        stays;  // leave the original out; it is all of its cluster; there is no other cluster
-  };
 
   bool in_vocabulary(int64_t id) const { return id >= 0 && id < clusters_.vocabulary; }
 
-  Search search(int64_t original, uint32_t cluster_word) const {
-    Search found{clusters_.limits, clusters_.limits, cluster_word, -1, false, false, false};
-    const int32_t own = in_vocabulary(original) ? clusters_.cluster_of[original] : -1;
-    if (own < 0 || own >= clusters_.number) return found;
-    found.own = own;
-    found.limits = found.base = clusters_.limits + own * clusters_.number;
-    if (place_.empty() || place_[static_cast<size_t>(original)] == clusters_.vocabulary) return found;
-    found.exclude = true;
-    if (clusters_.ptr[own + 1] - clusters_.ptr[own] != 1) return found;
-    // An own cluster that holds nothing else is cut out of the row of limits.
-    found.alone = true;
-    const uint64_t low = own > 0 ? static_cast<uint64_t>(found.limits[own - 1]) : 0;
-    const uint64_t cut = static_cast<uint64_t>(found.limits[own]) - low;
-    found.stays = cut == kCertain;
-    const uint64_t word = (uint64_t{cluster_word} * (kCertain - cut)) >> 32;
-    found.word = static_cast<int64_t>(word >= low ? word + cut : word);
-    return found;
+  int32_t size(int64_t cluster) const { return clusters_.ptr[cluster + 1] - clusters_.ptr[cluster]; }
+
+  // -1 where a token has none.
+  int32_t cluster_of(int64_t id) const {
+    const int32_t own = in_vocabulary(id) ? clusters_.cluster_of[id] : -1;
+    return own < clusters_.number ? own : -1;
   }
 
-  // base: the first limit above the word; no branch for the processor to guess.
-  void find(Search (&searches)[kTogether]) const {
+  // Whether the original is among the tokens that are drawn, and is to be left out.
+  bool leaves_out(int64_t original, int32_t own) const {
+    return excludes_ && own >= 0 && place_[static_cast<size_t>(original)] < clusters_.vocabulary;
+  }
+
+  // The width of a cluster in its own row of limits.
+  static int64_t width(int32_t own, const int64_t* limits) {
+    return limits[own] - (own > 0 ? limits[own - 1] : 0);
+  }
+
+  // The word's place in a row from which an own cluster that holds nothing else is cut out.
+  int64_t cut_out_own(int64_t original, int32_t own, const int64_t* limits, int64_t word) const {
+    if (!leaves_out(original, own) || size(own) != 1) return word;
+    const int64_t cut = width(own, limits), low = limits[own] - cut;
+    const auto scaled =
+        static_cast<int64_t>((static_cast<uint64_t>(word) * static_cast<uint64_t>(kCertain - cut)) >> 32);
+    return scaled >= low ? scaled + cut : scaled;
+  }
+
+  // The first limit above each word; no branch for the processor to guess, and all in registers.
+  void find(const int64_t* const (&limits)[kTogether], const int64_t (&word)[kTogether],
+            int64_t (&place)[kTogether]) const {
+    const int64_t* base[kTogether];
+    for (int64_t j = 0; j < kTogether; ++j) base[j] = limits[j];
     for (int64_t n = clusters_.number; n > 1; n -= n / 2) {
       const int64_t half = n / 2;
-      for (Search& one : searches) one.base += half & -static_cast<int64_t>(one.base[half - 1] <= one.word);
+      for (int64_t j = 0; j < kTogether; ++j) {
+        base[j] += half & -static_cast<int64_t>(base[j][half - 1] <= word[j]);
+      }
     }
-    for (Search& one : searches) one.base += *one.base <= one.word ? 1 : 0;
+    for (int64_t j = 0; j < kTogether; ++j) {
+      place[j] = std::min<int64_t>(base[j] - limits[j] + (*base[j] <= word[j] ? 1 : 0), clusters_.number - 1);
+    }
   }
 
-  int64_t token(const Search& found, int64_t original, uint32_t word) const {
-    const int32_t *const ptr = clusters_.ptr, last = static_cast<int32_t>(clusters_.number - 1);
-    if (found.own < 0) return token_at(bounded(word, static_cast<uint32_t>(ptr[last + 1])));
-    if (found.stays) return original;
-    const int32_t cluster = std::min(static_cast<int32_t>(found.base - found.limits), last);
-    const bool skips = found.exclude && !found.alone && cluster == found.own;
-    const int32_t others = ptr[cluster + 1] - ptr[cluster] - (skips ? 1 : 0);
-    uint32_t rank = bounded(word, static_cast<uint32_t>(others));
-    if (skips && rank >= place_[static_cast<size_t>(original)] - ptr[cluster]) ++rank;
-    return token_at(int64_t{ptr[cluster]} + rank);
+  int64_t token(int64_t original, int32_t own, int64_t cluster, uint32_t word) const {
+    if (own < 0) return token_at(bounded(word, static_cast<uint32_t>(clusters_.ptr[clusters_.number])));
+    const bool leaves = leaves_out(original, own), alone = leaves && size(own) == 1;
+    if (alone && width(own, clusters_.limits + own * clusters_.number) == kCertain) return original;
+    const bool skips = leaves && !alone && cluster == own;
+    const auto held = static_cast<uint32_t>(size(cluster) - (skips ? 1 : 0));
+    const int64_t rank = clusters_.ptr[cluster] + bounded(word, held);
+    return token_at(skips && rank >= place_[static_cast<size_t>(original)] ? rank + 1 : rank);
   }
 
   int64_t token_at(int64_t rank) const { return in_vocabulary(rank) ? clusters_.tokens[rank] : 0; }
 
   Clusters clusters_;
+  bool excludes_;
   std::vector<int64_t>
-      place_;  // of every token among those that are drawn; empty unless originals are excluded
+      place_;  // of every token among those that are drawn; empty unless originals are left out
 };
 
 }  // namespace sslkernels::tokens
