@@ -277,19 +277,34 @@ def wrong_arguments(op: _op.Op, args: Args) -> Iterator[tuple[str, Args]]:
             yield entry.name, (*args[:at], bad, *args[at + 1 :])
 
 
+def wrong_numbers(op: _op.Op, args: Args) -> Iterator[tuple[str, Args]]:
+    """Arguments with one number, flag or word of a wrong type."""
+    for at, kind in zip(op._plain, op._kinds, strict=True):
+        wrong = {str: (3, None), float: ("text", None, True)}.get(kind, ("text", None, 1.5, torch.ones(2)))
+        for bad in wrong:
+            yield op.arguments[at], (*args[:at], bad, *args[at + 1 :])
+
+
 def assert_refuses(op: _op.Op, args: Args) -> None:
-    """Wrong shapes, dtypes and types: one line that names a tensor argument, before any kernel runs."""
+    """Wrong shapes, dtypes and types: one line that names the argument, before any kernel runs."""
     names = {entry.name for entry in op.shapes.entries}
     for name, bad in wrong_arguments(op, args):
-        try:
-            op(*bad)
-        except Exception as error:
-            text = str(error)
-            if not isinstance(error, ValueError | TypeError):
-                raise AssertionError(f"a wrong {name} raises {type(error).__name__}: {text}") from error
-            if "\n" in text or not any(known in text for known in names):
-                raise AssertionError(f"a wrong {name}: not one line naming an argument: {text}") from error
-            continue
+        _assert_refused(op, name, bad, names)
+    for name, bad in wrong_numbers(op, args):
+        _assert_refused(op, name, bad, {name})
+
+
+def _assert_refused(op: _op.Op, name: str, bad: Args, names: set[str]) -> None:
+    """`names`: those the message may speak of, because a wrong size shows at either of two arguments."""
+    try:
+        op(*bad)
+    except Exception as error:
+        text = str(error)
+        if not isinstance(error, ValueError | TypeError):
+            raise AssertionError(f"a wrong {name} raises {type(error).__name__}: {text}") from error
+        if "\n" in text or not any(known in text for known in names):
+            raise AssertionError(f"a wrong {name}: not one line naming an argument: {text}") from error
+    else:
         raise AssertionError(f"a wrong {name} was accepted")
 
 

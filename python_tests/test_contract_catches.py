@@ -209,6 +209,18 @@ def test_shapes_that_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         contract.assert_refuses(op, arguments())
 
 
+def test_numbers_that_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scale(x: Tensor, n: int) -> Tensor:
+        return x * n
+
+    name = f"op{next(_numbers)}"
+    op = _op.Op(f"{name}(Tensor x, SymInt n) -> Tensor", shapes="x: N", reference=scale, namespace=NAMESPACE)
+    contract.assert_refuses(op, (torch.ones(3), 2))
+    monkeypatch.setattr(op, "_with_plain", lambda args: args)
+    with pytest.raises(AssertionError, match="a wrong n"):
+        contract.assert_refuses(op, (torch.ones(3), 2))
+
+
 def test_shape_line_must_name_every_tensor() -> None:
     with pytest.raises(ValueError, match="ids"):
         declare(shapes="x: N D; weight: D?")

@@ -27,12 +27,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslkernels import _native
+from sslkernels import _native, _scalars
 from sslkernels._shapes import Shapes
 
 OPS: dict[str, "Op"] = {}
 BACKENDS = ("auto", "reference", "cpu", "cuda", "triton", "cuda-emulated")
 _KEYS = {"CPU": "cpu", "CUDA": "cuda"}
+_PLAIN = {"bool": bool, "int": int, "SymInt": int, "float": float, "str": str}
+_CHECKS: dict[type, Callable[[str, Any], Any]] = {
+    bool: _scalars.as_bool,
+    int: _scalars.as_int,
+    float: _scalars.as_float,
+}
+_TRACED = (torch.SymBool, torch.SymInt, torch.SymFloat)
 
 
 class Op:
@@ -75,6 +82,9 @@ class Op:
         self.arguments = tuple(argument.name for argument in self.overload._schema.arguments)
         self.results = tuple(result.name for result in self.overload._schema.returns)
         self.shapes = Shapes(shapes, self.arguments)
+        kinds = [_PLAIN.get(str(argument.type)) for argument in self.overload._schema.arguments]
+        self._plain = [at for at, kind in enumerate(kinds) if kind is not None]
+        self._kinds = [kind for kind in kinds if kind is not None]
         self._require_whole_shape_line()
         self._register_fake(fake or reference)
         self._has_triton = triton and importlib.util.find_spec("triton") is not None
@@ -92,7 +102,23 @@ class Op:
     def __call__(self, *args: Any) -> Any:
         if not torch.compiler.is_compiling():  # traced calls are checked by the fake kernel
             self.shapes.check_call(args)
+            if [type(args[at]) for at in self._plain] != self._kinds:
+                args = self._with_plain(args)
         return self.overload(*args)
+
+    def _with_plain(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Numbers, flags and words as the schema has them; torch would take a float or None for a flag."""
+        given = list(args)
+        for at, kind in zip(self._plain, self._kinds, strict=True):
+            name, value = self.arguments[at], args[at]
+            if isinstance(value, _TRACED):
+                continue
+            if kind is str:
+                if not isinstance(value, str):
+                    raise TypeError(f"{name} must be a str, got {type(value).__name__}")
+                continue
+            given[at] = _CHECKS[kind](name, value)
+        return tuple(given)
 
     def __repr__(self) -> str:
         return f"<Op {self.namespace}::{self.name}>"

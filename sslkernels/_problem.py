@@ -23,7 +23,7 @@ _WORDS = {"none": None, "true": True, "false": False}
 
 def parse(line: str) -> tuple[str, dict[str, Any]]:
     """A line's operator and keywords; ValueError where a word is not key=value."""
-    name, *words = line.split()
+    name, *words = line.split() or [""]
     keywords = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -70,8 +70,13 @@ def inputs_of(op: "_op.Op", make: Callable[..., dict[str, Any]], keywords: dict[
             raise ValueError(f"problem line: {op.name} has no keyword {key!r}; it has {', '.join(known)}")
     given = dict(keywords)
     if "dtype" in given:
+        if given["dtype"] not in DTYPES:
+            raise ValueError(f"problem line: dtype must be one of {', '.join(DTYPES)}, got {given['dtype']}")
         given["dtype"] = DTYPES[given["dtype"]]
-    made = make(**given)
+    try:
+        made = make(**given)
+    except TypeError as error:  # a keyword missing, or of the wrong type
+        raise ValueError(f"problem line: {op.name}: {error}") from error
     if set(made) != set(op.arguments):
         raise ValueError(f"problems.{op.name} makes {sorted(made)}, the schema has {sorted(op.arguments)}")
     return tuple(made[name] for name in op.arguments)

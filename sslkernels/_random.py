@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from sslkernels import _scalars
+
 PURPOSE = SimpleNamespace(
     # masking
     select=1,  # (position // 4) word position % 4: is the unit that starts here selected?
@@ -82,17 +84,9 @@ def bounded(word: Tensor, n: int | Tensor) -> Tensor:
 
 def require_seed(function: str, seed: int | None, step: int) -> int:
     """`seed`, or a ValueError that names it where a function draws without one; `step` is checked too."""
-    if seed is None:
-        raise ValueError(f"{function}: seed must be given (an int in [0, 2^63)), because it draws at random")
-    for name, value in (("seed", seed), ("step", step)):
-        if isinstance(value, torch.SymInt):
-            continue
-        # A traced int passes for an int but has no attributes to ask for.
-        if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "__index__")):
-            raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-        if not 0 <= value < 1 << 63:
-            raise ValueError(f"{name} must lie in [0, 2^63), got {value}")
-    return seed
+    if isinstance(seed, torch.SymInt) or isinstance(step, torch.SymInt):
+        return seed
+    return _scalars.require_seed(function, seed, step)[0]
 
 
 def fresh_seed() -> int:

@@ -178,3 +178,32 @@ def test_without_torch_geometric() -> None:
         [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[0, 3]"
+
+
+WRONG_GRAPHS = {
+    "no list": (5, TypeError, "graphs must be a list, got int"),
+    "half a node": ([shaped(num_nodes=2.5)], TypeError, r"graphs\[0\].num_nodes must be an int"),
+    "a word": ([shaped(num_nodes="2")], TypeError, r"graphs\[0\].num_nodes must be an int, got str"),
+    "too many": ([shaped(num_nodes=1 << 62)], ValueError, r"graphs\[0\].num_nodes must lie in"),
+    "x ragged": ([shaped(x=[[1], [2, 3]])], TypeError, r"graphs\[0\].x must be a tensor or array"),
+    "x a word": ([shaped(x="CC")], TypeError, r"graphs\[0\].x must be a tensor or array"),
+    "a mask for ids": (
+        [shaped(num_nodes=2, edge_index=torch.ones(2, 2, dtype=torch.bool))],
+        ValueError,
+        r"graphs\[0\].edge_index must hold ids, got bool",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_GRAPHS)
+def test_from_pyg_names_what_is_wrong(case: str) -> None:
+    graphs, kind, message = WRONG_GRAPHS[case]
+    with pytest.raises(kind, match=f"^{message}"):
+        GraphBatch.from_pyg(graphs)
+
+
+def test_from_smiles_takes_any_iterable() -> None:
+    expected = GraphBatch.from_smiles(["C", "CO"])
+    assert all(map(torch.equal, GraphBatch.from_smiles(iter(["C", "CO"])), expected))
+    with pytest.raises(TypeError, match="^smiles must be a list, got int"):
+        GraphBatch.from_smiles(5)

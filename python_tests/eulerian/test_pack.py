@@ -102,7 +102,7 @@ def test_rows_are_filled() -> None:
 
 @pytest.mark.parametrize("max_tokens", [0, -3])
 def test_wrong_rows(max_tokens: int) -> None:
-    with pytest.raises(ValueError, match="max_tokens must be at least 1"):
+    with pytest.raises(ValueError, match="max_tokens must lie in"):
         pack(sequences([1]), max_tokens)
     with pytest.raises(TypeError, match="max_tokens must be an int, got float"):
         pack(sequences([1]), 2.5)  # type: ignore[arg-type]
@@ -127,3 +127,34 @@ def test_compiles() -> None:
     compiled = torch.compile(pack, fullgraph=True, dynamic=True, backend="aot_eager")
     for ours, eager in zip(compiled(batch, 12), pack(batch, 12), strict=True):
         assert torch.equal(ours, eager)
+
+
+WRONG = {
+    "no batch": (lambda batch: (5, 4), TypeError, "token_batch must be a TokenBatch"),
+    "no tensor": (
+        lambda batch: (batch._replace(tokens=[1]), 4),
+        TypeError,
+        "tokens must be a tensor, got list",
+    ),
+    "0-d": (lambda batch: (batch._replace(tokens=torch.tensor(1)), 4), ValueError, "tokens must have shape"),
+    "floats": (
+        lambda batch: (batch._replace(tokens=batch.tokens.float()), 4),
+        ValueError,
+        "tokens must be int32 or int64, got float32",
+    ),
+    "groups too few": (
+        lambda batch: (batch._replace(node_groups=batch.node_groups[1:]), 4),
+        ValueError,
+        "node_groups must have shape",
+    ),
+    "a float": (lambda batch: (batch, 4.0), TypeError, "max_tokens must be an int, got float"),
+    "two numbers": (lambda batch: (batch, torch.ones(2)), TypeError, "max_tokens must be an int, got Tensor"),
+    "too many": (lambda batch: (batch, 1 << 62), ValueError, "max_tokens must lie in"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_arguments_are_named(case: str) -> None:
+    make, kind, message = WRONG[case]
+    with pytest.raises(kind, match=f"^{message}"):
+        pack(*make(sequences([2, 3])))

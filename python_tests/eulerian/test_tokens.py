@@ -389,3 +389,27 @@ def test_groups_of_flat_tokens() -> None:
         assert not node_groups & edge_groups
         (seen,) = (group for token, group in pairs if token == SEEN)
         assert sum(group == seen for _, group in pairs) == 3, "kind, attribute and second pass of one edge"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"node_features": 5}, "node_features must be a sequence of ints, got int"),
+        ({"edge_features": [1, 2.0]}, r"edge_features\[1\] must be an int, got float"),
+        ({"node_features": torch.ones(2, 3)}, r"node_features\[0\] must be an int, got Tensor"),
+        ({"scope": True}, "scope must be an int, got bool"),
+        ({"layout": torch.ones(2, 3)}, "layout must be one of stacked, flat, got Tensor"),
+        ({"edge_direction": 1}, "edge_direction must be a bool, got int"),
+    ],
+)
+def test_a_tokenizer_names_an_argument_of_a_wrong_type(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        GraphTokenizer(**{"node_features": [3], "edge_features": [2], **arguments})
+
+
+def test_encode_names_what_is_no_batch() -> None:
+    tokenizer = GraphTokenizer([], [])
+    with pytest.raises(TypeError, match="^batch must be a GraphBatch, got list$"):
+        tokenizer.encode([1], seed=0)
+    with pytest.raises(TypeError, match="^shuffle must be a bool, got str$"):
+        tokenizer.encode(batch_of([plain(2, [(0, 1)])], 0, 0), shuffle="no", seed=0)

@@ -1,6 +1,8 @@
 """What serialize, deserialize and reindex refuse, by name; garbage never crashes."""
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -303,3 +305,60 @@ def test_host_takes_strided_arrays() -> None:
     expected = host.serialize(edge_index, PTR.numpy(), seed=1)
     for left, right in zip(expected, host.serialize(strided, PTR.numpy(), seed=1), strict=True):
         assert np.array_equal(left, right)
+
+
+PLAIN = {
+    "undirected": ("yes", None, 1, torch.ones(2)),
+    "closed": ("no", None, 0.5),
+    "shuffle": ("no", None, 1, torch.ones(2), np.ones(2)),
+    "seed": ("1", 1.0, True, torch.ones(2), np.arange(2)),
+    "step": (None, 1.5, torch.arange(2)),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_numbers_and_flags_of_wrong_types(name: str) -> None:
+    for wrong in PLAIN[name]:
+        with pytest.raises(TypeError, match=f"^{name} must be an? (bool|int), got [a-zA-Z]+$"):
+            serialize(EDGES, PTR, **{"seed": 0, name: wrong})
+        with pytest.raises(TypeError, match=f"^{name} must be an? (bool|int), got [a-zA-Z]+$"):
+            host.serialize(EDGES.numpy(), PTR.numpy(), **{"seed": 0, name: wrong})
+
+
+def test_scope_and_mode_of_wrong_types() -> None:
+    nodes, ptr = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([0, 2])
+    for face, arrays in ((reindex, (nodes, ptr)), (host.reindex, (nodes.numpy(), ptr.numpy()))):
+        for scope in (None, "4", 4.0, torch.arange(2)):
+            with pytest.raises(TypeError, match="^scope must be an int, got"):
+                face(*arrays, scope=scope)
+        with pytest.raises(ValueError, match="^scope must lie in"):
+            face(*arrays, scope=1 << 70)
+        with pytest.raises(TypeError, match="^mode must be one of first_visit, cyclic, random, got ndarray$"):
+            face(*arrays, scope=4, mode=np.ones(2))
+    assert reindex(nodes, ptr, scope=np.int64(4)).tolist() == [0, 1]
+
+
+def test_numpy_numbers_draw_as_plain_ones() -> None:
+    drawn = serialize(EDGES, PTR, seed=np.int64(7), step=np.int32(2))
+    assert all(map(torch.equal, drawn, serialize(EDGES, PTR, seed=7, step=2)))
+
+
+OUT_OF_MEMORY = """
+import resource
+import numpy as np
+from sslkernels import host
+
+none = np.zeros((2, 0), np.int64)
+host.serialize(none, np.array([0, 50]), seed=0)
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+try:
+    host.serialize(none, np.array([0, 1 << 29]), seed=0)
+except MemoryError:
+    print("refused", len(host.serialize(none, np.array([0, 200_000]), seed=0).nodes))
+"""
+
+
+def test_a_graph_after_one_too_large_for_the_memory() -> None:
+    """The workspace keeps its size where it could not grow: the next graph must not run past its end."""
+    found = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True)
+    assert found.stdout.split() == ["refused", "200000"], found.stderr

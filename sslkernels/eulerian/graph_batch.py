@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sslkernels._scalars import as_int
 from sslkernels.molecules import ATOM_FEATURES, BOND_FEATURES, parse_smiles
 
 
@@ -27,7 +28,7 @@ class GraphBatch(NamedTuple):
         ValueError names the graph and the attribute: floats, ids outside [0, num_nodes), lengths or widths
         that do not fit one another, neither x nor num_nodes. Cost: O(N + E) and a few us a graph.
         """
-        parts = [_read(place, graph) for place, graph in enumerate(graphs)]
+        parts = [_read(place, graph) for place, graph in enumerate(_as_list("graphs", graphs))]
         counts = torch.tensor([0, *(part.num_nodes for part in parts)], dtype=torch.int64)
         graph_ptr = counts.cumsum(0)
         edge_index = (
@@ -53,6 +54,7 @@ class GraphBatch(NamedTuple):
         """
         if isinstance(smiles, str):
             raise TypeError("smiles must be a list of str, got a str")
+        smiles = _as_list("smiles", smiles)
         for place, text in enumerate(smiles):
             if not isinstance(text, str):
                 raise TypeError(f"smiles[{place}] must be a str, got {type(text).__name__}")
@@ -65,6 +67,16 @@ class GraphBatch(NamedTuple):
             node_features, edge_features = (_no_rows(len(f)) for f in (ATOM_FEATURES, BOND_FEATURES))
             return GraphBatch.from_pyg([])._replace(node_features=node_features, edge_features=edge_features)
         return GraphBatch.from_pyg(molecules)
+
+
+_MOST_NODES = (1 << 31) - 1
+
+
+def _as_list(name: str, values: Any) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError:
+        raise TypeError(f"{name} must be a list, got {type(values).__name__}") from None
 
 
 class _Part(NamedTuple):
@@ -91,19 +103,24 @@ def _read(place: int, graph: Any) -> _Part:
                 f"graphs[{place}] needs num_nodes or x: the number of nodes is not guessed from ids"
             )
         num_nodes = x.shape[0]
-    if num_nodes < 0:
-        raise ValueError(f"graphs[{place}].num_nodes must be at least 0, got {num_nodes}")
+    num_nodes = as_int(f"graphs[{place}].num_nodes", num_nodes, 0, _MOST_NODES)
     edge_attr = _columns(place, "edge_attr", getattr(graph, "edge_attr", None))
     for name, rows, length in (("x", x, num_nodes), ("edge_attr", edge_attr, edge_index.shape[1])):
         if rows is not None and rows.shape[0] != length:
             raise ValueError(f"graphs[{place}].{name} must have {length} rows, got {rows.shape[0]}")
-    return _Part(int(num_nodes), edge_index, x, edge_attr)
+    return _Part(num_nodes, edge_index, x, edge_attr)
 
 
 def _integers(place: int, name: str, value: Any) -> Tensor | None:
     if value is None:
         return None
-    tensor = torch.as_tensor(value)
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists, words, objects
+        kind = type(value).__name__
+        raise TypeError(f"graphs[{place}].{name} must be a tensor or array of integers, got {kind}") from None
+    if name == "edge_index" and tensor.dtype == torch.bool:
+        raise ValueError(f"graphs[{place}].edge_index must hold ids, got bool")
     if tensor.is_floating_point() or tensor.is_complex():
         if tensor.numel() == 0 and not isinstance(value, Tensor):
             return tensor.long()  # an empty list

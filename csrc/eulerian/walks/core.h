@@ -112,11 +112,13 @@ class Memory {
  public:
   Workspace& fit(int64_t nodes, int64_t columns) {
     if (block_ == nullptr || nodes > nodes_ || columns > columns_) {
-      nodes_ = std::max(nodes_, nodes + nodes / 4);
-      columns_ = std::max(columns_, columns + columns / 4);
+      const int64_t more_nodes = std::max(nodes_, nodes + nodes / 4);
+      const int64_t more_columns = std::max(columns_, columns + columns / 4);
       Workspace measured;
-      const int64_t bytes = carve(measured, nullptr, nodes_, columns_);
+      const int64_t bytes = carve(measured, nullptr, more_nodes, more_columns);
       block_.reset(static_cast<char*>(::operator new(static_cast<size_t>(bytes), kAlignment)));
+      nodes_ = more_nodes;  // only now: where memory ran out, the block stays as large as it was
+      columns_ = more_columns;
       prefer_huge_pages(block_.get(), bytes);
       carve(workspace_, block_.get(), nodes_, columns_);
     }

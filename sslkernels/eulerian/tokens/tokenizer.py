@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sslkernels._random import require_seed
+from sslkernels._scalars import as_bool, as_int, one_of
 from sslkernels.eulerian.graph_batch import GraphBatch
 from sslkernels.eulerian.results import TokenBatch
 from sslkernels.eulerian.tokens import vocabulary
@@ -16,6 +17,7 @@ from sslkernels.eulerian.tokens.op import decode_tokens, encode_tokens, pair_col
 from sslkernels.eulerian.walks.op import reindex, serialize
 
 _LAYOUTS = ("stacked", "flat")
+_MOST_TOKENS = (1 << 31) - 1
 
 
 class GraphTokenizer:
@@ -47,20 +49,17 @@ class GraphTokenizer:
     ) -> None:
         self.node_features = _categories("node_features", node_features)
         self.edge_features = _categories("edge_features", edge_features)
-        if not isinstance(scope, int) or isinstance(scope, bool):
-            raise TypeError(f"scope must be an int, got {type(scope).__name__}")
-        if not 1 <= scope <= vocabulary.LARGEST_SCOPE:
-            raise ValueError(f"scope must lie in [1, 2^30], got {scope}")
-        if layout not in _LAYOUTS:
-            raise ValueError(f"layout must be one of {', '.join(_LAYOUTS)}, got {layout!r}")
-        if not isinstance(edge_direction, bool):
-            raise TypeError(f"edge_direction must be a bool, got {type(edge_direction).__name__}")
-        self.scope, self.layout, self.edge_direction = scope, layout, edge_direction
+        self.scope = as_int("scope", scope, 1, vocabulary.LARGEST_SCOPE)
+        self.layout = one_of("layout", layout, _LAYOUTS)
+        self.edge_direction = as_bool("edge_direction", edge_direction)
         self.vocabulary = vocabulary.Vocabulary.build(
-            self.node_features, self.edge_features, scope, layout == "stacked", edge_direction
+            self.node_features, self.edge_features, self.scope, layout == "stacked", edge_direction
         )
-        if self.vocab_size >= 1 << 31:
-            raise ValueError(f"the vocabulary must stay below 2^31 tokens, got {self.vocab_size}")
+        if self.vocab_size > _MOST_TOKENS:
+            raise ValueError(
+                "the vocabulary (node_features, edge_features, scope) must stay below 2^31 tokens, "
+                f"got {self.vocab_size}"
+            )
 
     @property
     def vocab_size(self) -> int:
@@ -102,8 +101,10 @@ class GraphTokenizer:
         ValueError: a feature outside its categories, a graph with more nodes than the scope, columns out of
         range or order, no seed where one is needed. Cost: the walks' (see serialize) and O(tokens).
         """
-        if shuffle:
+        if as_bool("shuffle", shuffle):
             seed = require_seed("GraphTokenizer.encode", seed, step)
+        if not isinstance(batch, GraphBatch):
+            raise TypeError(f"batch must be a GraphBatch, got {type(batch).__name__}")
         columns = [_as_int64(name, getattr(batch, name)) for name in GraphBatch._fields]
         edge_index, graph_ptr, node_features, edge_features = columns
         self._check_widths(node_features, edge_features)
@@ -159,12 +160,11 @@ class GraphTokenizer:
 
 
 def _categories(name: str, sizes: Sequence[int]) -> list[int]:
-    if isinstance(sizes, str) or not all(hasattr(size, "__index__") for size in sizes):
-        raise TypeError(f"{name} must be a sequence of ints, got {sizes!r}")
-    sizes = [size.__index__() for size in sizes]
-    if any(size < 1 for size in sizes):
-        raise ValueError(f"{name} must be at least 1 each, got {sizes}")
-    return list(sizes)
+    try:
+        given = list(sizes)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of ints, got {type(sizes).__name__}") from None
+    return [as_int(f"{name}[{at}]", size, 1) for at, size in enumerate(given)]
 
 
 def _as_int64(name: str, value: Any) -> Tensor:

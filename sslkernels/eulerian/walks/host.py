@@ -1,8 +1,8 @@
 """serialize, deserialize and reindex over NumPy arrays, without torch; the same bits as op.py's."""
 
-import operator
 from typing import TYPE_CHECKING, Any
 
+from sslkernels._scalars import as_bool, as_int, one_of, require_seed
 from sslkernels.eulerian.results import EulerPaths
 
 if TYPE_CHECKING:
@@ -40,16 +40,7 @@ def _optional(name: str, value: Any, size: int) -> Any:
 
 
 def _draw_from(function: str, seed: int | None, step: int, draws: bool) -> tuple[int, int]:
-    if not draws:
-        return 0, 0
-    if seed is None:
-        raise ValueError(f"{function}: seed must be given (an int in [0, 2^63)), because it draws at random")
-    for name, value in (("seed", seed), ("step", step)):
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-        if not 0 <= operator.index(value) < 1 << 63:
-            raise ValueError(f"{name} must lie in [0, 2^63), got {value}")
-    return operator.index(seed), operator.index(step)
+    return require_seed(function, seed, step) if draws else (0, 0)
 
 
 def serialize(
@@ -71,14 +62,14 @@ def serialize(
     columns = _array("edge_index", edge_index, (2, None), wide=False)
     ptr = _offsets("graph_ptr", graph_ptr)
     graphs = ptr.shape[0] - 1
-    seed, step = _draw_from("serialize", seed, step, shuffle)
+    seed, step = _draw_from("serialize", seed, step, as_bool("shuffle", shuffle))
     return EulerPaths(
         *_numpy.serialize(
             columns,
             ptr,
             _optional("edge_ptr", edge_ptr, graphs + 1),
-            undirected,
-            closed,
+            as_bool("undirected", undirected),
+            as_bool("closed", closed),
             shuffle,
             _optional("start", start, graphs),
             seed,
@@ -103,7 +94,7 @@ def deserialize(
             raise ValueError(f"{name} must be int32, got {array.dtype}")
     ptr = _offsets("ptr", paths[2])
     counts = _optional("num_nodes", num_nodes, ptr.shape[0] - 1)
-    return _numpy.deserialize(nodes, edges, ptr, counts, undirected)
+    return _numpy.deserialize(nodes, edges, ptr, counts, as_bool("undirected", undirected))
 
 
 def reindex(
@@ -119,9 +110,7 @@ def reindex(
     """sslkernels.eulerian.reindex over NumPy arrays."""
     from sslkernels import _numpy
 
-    if mode not in MODES:
-        raise ValueError(f"mode must be first_visit, cyclic or random, got {mode!r}")
     walked, offsets = _array("nodes", nodes, (None,), wide=False), _offsets("ptr", ptr)
-    seed, step = _draw_from("reindex", seed, step, mode != "first_visit")
+    seed, step = _draw_from("reindex", seed, step, one_of("mode", mode, MODES) != "first_visit")
     ids = _optional("sample_ids", sample_ids, offsets.shape[0] - 1)
-    return _numpy.reindex(walked, offsets, operator.index(scope), mode, seed, step, ids)
+    return _numpy.reindex(walked, offsets, as_int("scope", scope), mode, seed, step, ids)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sslkernels._op import Op
 from sslkernels._random import require_seed
+from sslkernels._scalars import as_bool, as_int, one_of
 from sslkernels.eulerian.results import EulerPaths
 from sslkernels.eulerian.walks import checks, reference
 
@@ -100,7 +101,7 @@ def serialize(
     Cost: O(E + N) and about 2 us for a molecule on one core; graphs are shared out over torch's threads.
     Edmonds and Johnson, Mathematical Programming 5 (1973); Hierholzer, Mathematische Annalen 6 (1873).
     """
-    seed = require_seed("serialize", seed, step) if shuffle else 0
+    seed = require_seed("serialize", seed, step) if as_bool("shuffle", shuffle) else 0
     return EulerPaths(
         *_serialize(
             edge_index,
@@ -158,8 +159,8 @@ def reindex(
     Raises ValueError: a walk with more distinct nodes than `scope`, a node out of range, a malformed ptr, an
     unknown mode. Cost: O(T).
     """
-    if mode not in checks.MODES:
-        raise ValueError(f"mode must be first_visit, cyclic or random, got {mode!r}")
-    drawn = mode != "first_visit"
+    drawn = one_of("mode", mode, checks.MODES) != "first_visit"
+    if not torch.compiler.is_compiling():
+        scope = as_int("scope", scope)  # its range is the kernel's to check
     seed = require_seed("reindex", seed, step) if drawn else 0
     return _reindex(nodes, _int64(ptr), scope, mode, seed, step if drawn else 0, _int64(sample_ids))

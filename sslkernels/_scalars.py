@@ -1,0 +1,52 @@
+"""Arguments that are plain numbers or flags: one form of check and message, without torch."""
+
+import operator
+from typing import Any
+
+LARGEST = (1 << 63) - 1
+
+
+def as_int(name: str, value: Any, low: int = -LARGEST - 1, high: int = LARGEST) -> int:
+    """`value` as an int in [low, high]; TypeError or ValueError that names it. True and False are no ints."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got bool")
+    if not isinstance(value, int):  # a traced int passes for one and has no attributes to ask for
+        try:
+            value = operator.index(value)
+        except Exception:  # arrays and tensors raise what they like
+            raise TypeError(f"{name} must be an int, got {type(value).__name__}") from None
+    if not low <= value <= high:
+        upper = "2^63)" if high == LARGEST else f"{high}]"
+        lower = "-2^63" if low == -LARGEST - 1 else low
+        raise ValueError(f"{name} must lie in [{lower}, {upper}, got {value}")
+    return value
+
+
+def as_bool(name: str, value: Any) -> bool:
+    """`value`, if it is True or False; TypeError that names it."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
+    return value
+
+
+def as_float(name: str, value: Any) -> float:
+    """`value` as a float; TypeError that names it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a float, got {type(value).__name__}")
+    return float(value)
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """`value`, if it is one of these words; TypeError or ValueError that names it."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(choices)}, got {type(value).__name__}")
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
+def require_seed(function: str, seed: Any, step: Any) -> tuple[int, int]:
+    """seed and step as ints in [0, 2^63); ValueError names seed where a function draws without one."""
+    if seed is None:
+        raise ValueError(f"{function}: seed must be given (an int in [0, 2^63)), because it draws at random")
+    return as_int("seed", seed, 0), as_int("step", step, 0)
