@@ -1,15 +1,26 @@
 """Runs of the trainer for its tests: where things are, what a run wrote, a run in its own process."""
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib.backends.backend_agg
+import matplotlib.figure  # noqa: F401
+import torch._dynamo
+
+import sslkernels.pretrain.loop  # noqa: F401
 from sslkernels.pretrain.cli import main
+
+with contextlib.suppress(ImportError):
+    import torch.utils.tensorboard  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 RECIPE = str(Path(__file__).parent / "projected.py")
@@ -73,8 +84,13 @@ def _fork(arguments, cwd, environment):
         os._exit(status)
 
 
-def _ended(pid, cwd):
-    _, status = os.waitpid(pid, 0)
+def _ended(pid, cwd, timeout=180):
+    end = time.monotonic() + timeout
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() > end:
+            os.kill(pid, signal.SIGKILL)  # a test that hangs says so: its status is -9
+        time.sleep(0.02)
+    status = ended[1]
     return Result(
         os.waitstatus_to_exitcode(status), *(Path(cwd, name).read_text() for name in ("out", "err"))
     )

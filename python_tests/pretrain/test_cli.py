@@ -116,7 +116,7 @@ def test_a_run_writes_what_it_says(train, tmp_path):
     assert [line.split()[1] for line in steps] == ["10/25", "20/25", "25/25"]
     assert [row["step"] for row in rows(run)] == [10, 20, 25]
     for row, line in zip(rows(run), steps, strict=True):
-        assert {"step", "loss", "lr", "samples_per_second"} <= row.keys()
+        assert {"step", "epoch", "samples", "loss", "lr", "samples_per_second"} <= row.keys()
         assert float(line.split()[-1]) == pytest.approx(row["loss"], rel=1e-5)
     names = {path.name for path in run.iterdir()} - {"tensorboard"}
     checkpoints = {"step-10", "step-20", "step-25", "latest"}

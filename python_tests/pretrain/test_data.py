@@ -57,6 +57,7 @@ def test_each_sample_once_an_epoch_however_it_is_cut(size, batch, parts, world, 
         assert np.array_equal(whole, Plan(size, batch, 5).samples(step))  # the same global batch
         assert len(whole) == ranks[0].count(step)
         seen.append(whole)
+        assert ranks[0].seen(step) == epoch * size + sum(map(len, seen))
     assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(size))
     assert all(len(step) == batch for step in seen[:-1])
 

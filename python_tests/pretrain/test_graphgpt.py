@@ -60,7 +60,7 @@ def test_a_molecule_is_walked_and_masked_alike_in_any_batch(path):
 
 def test_a_hidden_node_is_hidden_at_every_visit(path):
     """Independent masks at a rate of one half leave a third of the masked nodes visible elsewhere."""
-    data = walks(path, schedule="fixed", high=0.5)
+    data = walks(path, schedule="fixed", high=0.5, random=0.0, kept=0.0)
     hidden = visible = 0
     for epoch in range(5):
         batch = data.batch(np.arange(101), epoch)
@@ -77,7 +77,7 @@ def test_a_hidden_node_is_hidden_at_every_visit(path):
 
 def test_nothing_behind_the_molecules_is_scored(path):
     for objective in ("smtp", "ntp"):
-        batch = walks(path, objective=objective, schedule="fixed").batch(np.arange(30), 0)
+        batch = walks(path, objective=objective, schedule="fixed", high=1.0).batch(np.arange(30), 0)
         assert (batch["labels"][batch["graph"] < 0] == IGNORED).all()
         scored = (batch["labels"] != IGNORED).all(-1)
         last = {"smtp": 0, "ntp": 30}[objective]  # nothing follows the last row of each molecule
@@ -106,9 +106,9 @@ def test_molecules_of_a_row_do_not_see_each_other(path):
         alone = data.batch(np.array([place]), 1)
         ours = net.features(alone)[alone["graph"] == 0]
         torch.testing.assert_close(ours, features[together["graph"] == place], atol=1e-5, rtol=1e-5)
-    averages = pooled(features, together["graph"])
-    assert averages.shape == (40, 16)
-    torch.testing.assert_close(averages[7], features[together["graph"] == 7].mean(0))
+    sums = pooled(features, together["graph"])
+    assert sums.shape == (40, 16)
+    torch.testing.assert_close(sums[7], features[together["graph"] == 7].sum(0))
 
 
 def test_next_tokens_are_not_read(path):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 USAGE = "python -m sslkernels.pretrain RECIPE [key=value ...] [--data PATH] [--out DIR] [--resume DIR]"
 OLDEST_TORCH = (2, 10)
+OPTIONAL = ("torch", "safetensors", "matplotlib", "rich", "rdkit")
 Saved = dict[str, Any] | None  # config.json of the run that goes on
 
 
@@ -39,9 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error))
     except OSError as error:
         return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except ModuleNotFoundError as error:
-        if error.name in ("torch", "safetensors", "matplotlib", "rdkit"):
-            return _complain(f"{error.name} is not installed: pip install 'sslkernels[pretrain,chem]'")
+    except ImportError as error:
+        if error.name in OPTIONAL:
+            return _complain(f"{error.name} is not installed: pip install 'sslkernels[pretrain]'")
+        if error.name is None:  # raised by us, with the cure
+            return _complain(str(error))
         raise
 
 
@@ -88,6 +91,9 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def _require_torch() -> None:
+    # Threads that spin while they wait take the cores from one another where other programs run: a step then
+    # took ten times as long. OpenMP reads this when torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         version = importlib.import_module("torch").__version__
     except ModuleNotFoundError:
@@ -97,7 +103,7 @@ def _require_torch() -> None:
 
 
 def _run(name: str, kind: type[Recipe], assignments: Sequence[str], options: argparse.Namespace) -> int:
-    from sslkernels.pretrain.ranks import Ranks
+    from sslkernels.pretrain.ranks import Ranks, one_line
 
     if options.resume is not None:
         if options.out is not None:
@@ -116,9 +122,14 @@ def _run(name: str, kind: type[Recipe], assignments: Sequence[str], options: arg
         )
     ranks = Ranks.start(config)
     try:
-        return Job(name, kind(config, ranks.say), ranks, options, saved).do()
-    finally:
-        ranks.end()
+        status, reason = Job(name, kind(config, ranks.say), ranks, options, saved).do(), ""
+    except (UserError, OSError) as error:
+        status, reason = 2, one_line(error)
+    # Not in the handler: the traceback there holds the model, which has to go before the process group.
+    ranks.end()
+    if reason:
+        raise UserError(reason)
+    return status
 
 
 def _full_name(name: str) -> str:

@@ -97,6 +97,11 @@ class Plan:
         """How many samples the global batch of a step has."""
         return min(self.batch_size, self.size - step % self.steps_per_epoch * self.batch_size)
 
+    def seen(self, step: int) -> int:
+        """How many samples the steps up to and with this one have taken."""
+        before = step % self.steps_per_epoch * self.batch_size
+        return self.epoch(step) * self.size + before + self.count(step)
+
     def share(self, step: int, part: int) -> np.ndarray:
         """This rank's samples of one part: a contiguous slice, maybe empty."""
         slices = np.array_split(self.samples(step), self.accumulation * self.world)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 Row = dict[str, Any]
+PLACES = ("step", "epoch", "samples")  # where a row stands; the rest are curves
 REDRAW = 20.0  # seconds between two pictures
 
 
@@ -67,7 +68,7 @@ class Log:
         self.rows.append(row)
         self.file.write(_json(row))
         if self.board is not None:
-            for name in row.keys() - {"step"}:
+            for name in row.keys() - set(PLACES):
                 if row[name] is not None:
                     self.board.add_scalar(name, row[name], row["step"])
         self.progress.show(row)
@@ -152,7 +153,7 @@ def _figure(width: float, height: float) -> Any:
 
 def draw_curves(rows: list[Row], path: Path) -> None:
     """A panel each for the loss and whatever else the rows hold, over steps; nothing without rows."""
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "step"]
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in PLACES]
     if not names:
         return
     columns = min(len(names), 3)
@@ -166,7 +167,7 @@ def draw_curves(rows: list[Row], path: Path) -> None:
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
-    figure.tight_layout()
+    figure.subplots_adjust(0.06, 0.2 / height, 0.98, 1 - 0.12 / height, wspace=0.25, hspace=0.5)
     aside = path.with_name(path.name + ".tmp")
     figure.savefig(aside, format="png", dpi=110)
     os.replace(aside, path)

@@ -65,10 +65,9 @@ def train(recipe: Recipe, data: Data, ranks: Ranks, run: Path, first: int, stop:
             if log is not None:
                 log.progress.step(number)
                 if number % config.log_every == 0 or last:
-                    figures = {"lr": learning_rate(config, step), "samples_per_second": speed.take()}
-                    log.row(
-                        {"step": number, "loss": totals.loss, **totals.metrics, "grad_norm": norm, **figures}
-                    )
+                    where = {"step": number, "epoch": plan.epoch(step), "samples": plan.seen(step)}
+                    rates = {"lr": learning_rate(config, step), "samples_per_second": speed.take()}
+                    log.row({**where, "loss": totals.loss, **totals.metrics, "grad_norm": norm, **rates})
             due = config.checkpoint_every and number % config.checkpoint_every == 0
             if due or last or asked:
                 if log is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,12 @@ class Ranks:
         return cls(dist.get_rank(), dist.get_world_size(), device, owns_group=True)
 
     def end(self) -> None:
+        """Leave the process group, when nothing else holds the model any more.
+
+        DistributedDataParallel's reducer keeps the group too. Freed after it, it would end gloo's threads
+        while it holds the interpreter lock that they wait for.
+        """
+        gc.collect()
         if self.owns_group and dist.is_initialized():
             dist.destroy_process_group()
 

@@ -19,7 +19,7 @@ from sslkernels.molecules import parse_smiles
 from sslkernels.pretrain.config import UserError
 
 SHOWN = 20  # bad lines that are shown one by one
-CHUNK = 4096  # lines parsed at a time
+CHUNK = 1024  # lines parsed at a time
 
 
 def nci_smiles() -> Path:

@@ -36,15 +36,15 @@ FRESH = 1 << 40  # an epoch that training does not reach: new walks and masks fo
 @dataclass(frozen=True)
 class Config(TrainConfig):
     steps: int = 600
-    batch_size: int = 128
+    batch_size: int = 64
     lr: float = 2e-3
     objective: Literal["smtp", "ntp"] = key("smtp", "masked tokens of nodes, or next tokens")
     schedule: Literal["linear", "cosine", "polynomial", "fixed"] = key("linear", "of the masked share (smtp)")
     power: float = key(1.0, "of schedule=polynomial")
     low: float = key(0.0, "least masked share of a molecule")
-    high: float = key(1.0, "largest masked share")
-    random: float = key(0.0, "share of the masked nodes whose tokens become random ones instead")
-    kept: float = key(0.0, "share of the masked nodes whose tokens stay")
+    high: float = key(0.5, "largest masked share")
+    random: float = key(0.1, "share of the masked nodes whose tokens become random ones instead")
+    kept: float = key(0.1, "share of the masked nodes whose tokens stay")
     dim: int = key(128, "width of the network")
     layers: int = key(4, "blocks")
     heads: int = key(4, "attention heads")
@@ -52,7 +52,7 @@ class Config(TrainConfig):
     scope: int = key(128, "node ids; molecules with more atoms are left out")
     max_tokens: int = key(128, "length of a packed row; longer where one molecule needs it")
     limit: int = key(0, "use the first so many molecules; 0: all")
-    probe_labels: int = key(100, "molecules with a label for the linear model")
+    probe_labels: int = key(200, "molecules with a label for the linear model")
     probe_size: int = key(0, "molecules it sees in all; 0: those of RDKit")
 
     def __post_init__(self) -> None:
@@ -209,7 +209,7 @@ class GraphGPT(Recipe):
         }
 
     def _probe(self, model: GraphEulerianTransformer) -> float:
-        """RMSE of the polar surface area (square angstrom), from the mean features of each NCI molecule."""
+        """RMSE of the polar surface area (square angstrom), from the summed features of each NCI molecule."""
         molecules = Molecules.read(nci_smiles(), self.config.scope, _silent, limit=self.config.probe_size)
         walks = Walks(replace(self.config, objective="ntp"), molecules)  # hides nothing
         features = [pooled(model.features(batch), batch["graph"]).cpu() for batch in _all(walks, model)]
@@ -229,12 +229,12 @@ def _all(walks: Walks, model: GraphEulerianTransformer, most: int = 1 << 62) -> 
 
 
 def pooled(features: Tensor, graph: Tensor) -> Tensor:
-    """The mean of each graph's features: (R, L, D) and the graph of each place (R, L), -1: none -> (G, D)."""
+    """The sum of each graph's features: (R, L, D) and the graph of each place (R, L), -1: none -> (G, D)."""
     place = graph.flatten() + 1
     sums = features.new_zeros(int(place.max()) + 1, features.shape[-1]).index_add(
         0, place, features.flatten(0, 1)
     )
-    return (sums / place.bincount()[:, None])[1:]
+    return sums[1:]
 
 
 def accuracy(model: GraphEulerianTransformer, walks: Walks, most: int = 2048) -> tuple[float, float]:
