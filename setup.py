@@ -19,7 +19,15 @@ CPU_TORCH = "torch==2.13.0"
 
 # One table for all flags. 0x020a... is torch 2.10, the oldest torch the libraries load in.
 DEFINES = ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
-CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", f"-ffile-prefix-map={ROOT}/=", "-Wall"]
+CXX_FLAGS = [
+    "-O3",
+    "-std=c++20",
+    "-fvisibility=hidden",
+    "-fno-math-errno",  # these two change no result; without them no loop with a comparison is a vector loop
+    "-fno-trapping-math",
+    f"-ffile-prefix-map={ROOT}/=",
+    "-Wall",
+]
 NVCC_FLAGS = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "-Xcompiler=-fPIC,-fvisibility=hidden"]
 CUDA_ARCH_LIST = "8.0;9.0;10.0+PTX"
 COMPILERS_AT_ONCE = 4  # a file takes up to 1 GiB: the build stays under 4 GiB unless MAX_JOBS says more

@@ -165,6 +165,15 @@ class Op:
             if "Tensor" in str(argument.type) and argument.name not in described:
                 raise ValueError(f"{self.name}: the shape line does not describe {argument.name}")
 
+    def serves(self, tensor: Tensor) -> bool:
+        """Whether the backend in use has a kernel of its own, not only the reference, for this tensor."""
+        key, backend = tensor.device.type.upper(), _scope.stack[-1]
+        if key not in _KEYS:
+            return False
+        if backend == "auto":
+            return self.backend_on(key) != "reference"
+        return self.kernel(backend, key) is not None
+
     def _triton(self, *args: Any) -> Any:
         return getattr(importlib.import_module(f"{self.package}.triton_kernels"), self.name)(*args)
 

@@ -5,16 +5,12 @@
 #include <cstdint>
 
 #include "philox.h"
+#include "simd.h"
 
-// The function is compiled for each instruction set and chosen once, when the library is loaded.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #include <immintrin.h>
 #define SSLK_X86
-#define SSLK_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define SSLK_CLONES
 #endif
-#define SSLK_INLINE inline __attribute__((always_inline))
 
 namespace sslkernels {
 

@@ -1,6 +1,7 @@
 """Linear layer and cross entropy over the scored rows alone; the (T, V) logits are never held."""
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,17 @@ _forward = Op(
     check=reference.check_labels,
 )
 
+_with_gradients = Op(
+    "masked_linear_cross_entropy_with_gradients(Tensor hidden, Tensor weight, Tensor labels, Tensor? bias, "
+    "SymInt ignore_index, bool mean, bool[] needs) -> (Tensor loss, Tensor? hidden_gradient, "
+    "Tensor? weight_gradient, Tensor? bias_gradient)",
+    shapes="hidden: T D; weight: V D; labels: T int; bias: V?",
+    reference=reference.masked_linear_cross_entropy_with_gradients,
+    fake=reference.fake_with_gradients,
+    check=lambda *args: reference.check_labels(*args[:5]),
+    exceptions={"cuda": "not used there: the logits are multiplied again in the backward"},
+)
+
 
 def masked_linear_cross_entropy(
     hidden: Tensor,
@@ -55,20 +67,85 @@ def masked_linear_cross_entropy(
     Raises ValueError for a label out of range, shapes that do not agree, or an unknown reduction; TypeError
     for what is no tensor, and for a DTensor, of which this process holds a part only.
 
-    Cost for S scored rows: 2 S V D operations forward and 6 S V D backward; beside the results at most 32 MB,
-    or 1/8 of the (S, V) logits where that is more.
+    Cost for S scored rows: 2 S V D operations, and 4 S V D for the gradients (6 S V D with reduction="none",
+    in 16 bits and on GPU, where the logits are multiplied again); beside the results at most 32 MB, or 1/8 of
+    the (S, V) logits where that is more. A mean or sum makes fp32 and fp64 gradients on CPU in its forward.
     """
     if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(_REDUCTIONS)}, got {reduction!r}")
     if not isinstance(ignore_index, int | torch.SymInt):
         raise TypeError(f"ignore_index must be an int, got {type(ignore_index).__name__}")
     _refuse_sharded(hidden=hidden, weight=weight, labels=labels, bias=bias)
-    floats = _promoted(hidden, weight, bias)
-    loss, _ = _forward(floats[0], floats[1], labels, floats[2], ignore_index)
-    if reduction == "none":
+    hidden, weight, bias = _promoted(hidden, weight, bias)
+    if reduction != "none" and _makes_gradients_at_once(hidden, weight, bias):
+        loss: Tensor = _ScoredLoss.apply(hidden, weight, labels, bias, ignore_index, reduction == "mean")
         return loss
-    total = loss.sum()
-    return total if reduction == "sum" else total / (labels != ignore_index).sum().clamp(min=1)
+    loss, _ = _forward(hidden, weight, labels, bias, ignore_index)
+    return loss if reduction == "none" else _total(loss, labels, ignore_index, reduction == "mean")
+
+
+def _total(loss: Tensor, labels: Tensor, ignore_index: int, mean: bool) -> Tensor:
+    return loss.sum() / (labels != ignore_index).sum().clamp(min=1) if mean else loss.sum()
+
+
+def _makes_gradients_at_once(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether the gradients of a scalar loss are made with the logits of its forward pass.
+
+    That saves one of four products. 16-bit gradients are made in the backward: kept until then, they would
+    have to be 32-bit sums, as a loss scale in the upstream gradient comes too late for what underflowed.
+    """
+    inputs = [x for x in (hidden, weight, bias) if isinstance(x, Tensor)]
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    return wanted and hidden.dtype in (torch.float32, torch.float64) and _with_gradients.serves(hidden)
+
+
+class _ScoredLoss(torch.autograd.Function):
+    """A scalar loss whose gradients, made in the forward, only wait for the upstream gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        bias: Tensor | None,
+        ignore_index: int,
+        mean: bool,
+    ) -> Tensor:
+        needs = [ctx.needs_input_grad[at] for at in (0, 1, 3)]
+        loss, *gradients = _with_gradients(hidden, weight, labels, bias, ignore_index, mean, needs)
+        ctx.save_for_backward(hidden, weight, bias, *gradients)
+        return _total(loss, labels, ignore_index, mean)
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, *gradients = ctx.saved_tensors
+        in_place = not torch.compiler.is_compiling() and not _graph_is_kept()
+        with torch.no_grad():
+            scaled = [
+                None if g is None else g.mul_(grad_loss) if in_place else g * grad_loss for g in gradients
+            ]
+        if torch.is_grad_enabled():
+            scaled = [None if g is None else _Once.apply(g, grad_loss, hidden, weight, bias) for g in scaled]
+        return scaled[0], scaled[1], None, scaled[2], None, None
+
+
+def _graph_is_kept() -> bool:
+    """Whether this backward may run again: then it must not scale what is saved in place."""
+    kept: bool = torch._C._autograd._get_current_graph_task_keep_graph()
+    return kept
+
+
+class _Once(torch.autograd.Function):
+    """A gradient as it is; its own derivative is an error."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *inputs: Tensor | None) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError("sslkernels: masked_linear_cross_entropy is differentiable once")
 
 
 def _refuse_sharded(**tensors: Tensor | None) -> None:
@@ -81,10 +158,10 @@ def _refuse_sharded(**tensors: Tensor | None) -> None:
             )
 
 
-def _promoted(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+def _promoted(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """The tensors in their common dtype; dtypes that the operator does not take are left for its checks."""
-    dtypes = {value.dtype for value in tensors if isinstance(value, Tensor)}
+    dtypes = {value.dtype for value in (hidden, weight, bias) if isinstance(value, Tensor)}
     if len(dtypes) < 2 or not dtypes.issubset(KINDS["real"] or ()):
-        return tensors
+        return hidden, weight, bias
     dtype = functools.reduce(torch.promote_types, dtypes)
-    return tuple(value.to(dtype) if isinstance(value, Tensor) else value for value in tensors)
+    return hidden.to(dtype), weight.to(dtype), bias.to(dtype) if isinstance(bias, Tensor) else bias

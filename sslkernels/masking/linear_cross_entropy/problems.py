@@ -53,9 +53,15 @@ def masked_linear_cross_entropy_backward(**keywords: Any) -> dict[str, Any]:
     return {**made, "lse": lse, "grad_loss": upstream, "needs": needs}
 
 
+@functools.wraps(masked_linear_cross_entropy, assigned=())
+def masked_linear_cross_entropy_with_gradients(**keywords: Any) -> dict[str, Any]:
+    made = masked_linear_cross_entropy(**keywords)
+    return {**made, "mean": made["bias"] is not None, "needs": [True, True, made["bias"] is not None]}
+
+
 SIZES = [
     "t=9 v=5 d=3 scored=0.5 dtype=fp64 bias=true",
-    "t=7 v=6 d=2 scored=1 dtype=fp64",
+    "t=40 v=11 d=5 scored=1 dtype=fp64",
     "t=5 v=4 d=3 scored=0 bias=true",
     "t=0 v=4 d=3 bias=true",
     "t=6 v=0 d=3",
@@ -63,12 +69,17 @@ SIZES = [
     "t=1 v=1 d=1 scored=1",
     "t=130 v=257 d=33 scored=0.4 bias=true",
     "t=65 v=1031 d=24 scored=0.3 ids=int32 ignore_index=255",
-    "t=33 v=129 d=16 scored=1 bias=true scale=20",
+    "t=33 v=129 d=16 scored=1 bias=true scale=20 dtype=fp32",
+    "t=33 v=129 d=16 scored=1 bias=true scale=20 dtype=bf16",
     "t=600 v=5003 d=8 scored=1 dtype=fp32 bias=true",
     "t=2000 v=700 d=128 dtype=fp32",
 ]
 LINES = [
     f"{operator} {sizes}"
-    for operator in ("masked_linear_cross_entropy", "masked_linear_cross_entropy_backward")
+    for operator in (
+        "masked_linear_cross_entropy",
+        "masked_linear_cross_entropy_backward",
+        "masked_linear_cross_entropy_with_gradients",
+    )
     for sizes in SIZES
 ]

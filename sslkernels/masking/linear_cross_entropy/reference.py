@@ -90,3 +90,42 @@ def fake_backward(
         weight.new_empty(weight.shape) if needs[1] else None,
         bias.new_empty(bias.shape) if needs[2] and bias is not None else None,
     )
+
+
+def masked_linear_cross_entropy_with_gradients(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor | None,
+    ignore_index: int,
+    mean: bool,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    inputs = (hidden, weight, labels, bias)
+    loss, lse = masked_linear_cross_entropy(*inputs, ignore_index)
+    count = (labels != ignore_index).sum().clamp(min=1)
+    factor = 1 / (count if mean else torch.ones_like(count)).to(loss.dtype)
+    upstream = factor.expand(loss.shape)
+    found = masked_linear_cross_entropy_backward(upstream, *inputs, lse, ignore_index, needs)
+    hidden_gradient, weight_gradient, bias_gradient = (
+        None if gradient is None else gradient.to(loss.dtype) for gradient in found
+    )
+    return loss, hidden_gradient, weight_gradient, bias_gradient
+
+
+def fake_with_gradients(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor | None,
+    ignore_index: int,
+    mean: bool,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    dtype = accumulate_dtype(hidden.dtype)
+    return (
+        hidden.new_empty(labels.shape, dtype=dtype),
+        hidden.new_empty(hidden.shape, dtype=dtype) if needs[0] else None,
+        weight.new_empty(weight.shape, dtype=dtype) if needs[1] else None,
+        bias.new_empty(bias.shape, dtype=dtype) if needs[2] and bias is not None else None,
+    )

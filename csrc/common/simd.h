@@ -1,0 +1,14 @@
+// Plain loops compiled for each instruction set; the fitting one is chosen once, when the library is loaded.
+#pragma once
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#if __GNUC__ >= 12
+#define SSLK_CLONES __attribute__((target_clones("avx512f", "arch=x86-64-v3", "default")))  // v3: AVX2, FMA
+#else
+#define SSLK_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+#else
+#define SSLK_CLONES
+#endif
+// For a template that such a function consists of.
+#define SSLK_INLINE inline __attribute__((always_inline))
