@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import time
 
 import networkx as nx
 import pytest
@@ -99,14 +100,82 @@ def test_arcs_led_over_the_root() -> None:
     assert_directed_walk(ring, columns, (visited, steps))
 
 
-@pytest.mark.parametrize("arcs", [10**5])
-def test_large_digraph(arcs: int) -> None:
-    generator = torch.Generator().manual_seed(1)
-    edge_index = torch.randint(arcs // 3, (2, arcs), generator=generator)
-    paths = serialize(edge_index, torch.tensor([0, arcs // 3]), undirected=False, seed=3)
+def random_arcs(arcs: int, degree: float, acyclic: bool = False) -> tuple[int, torch.Tensor]:
+    nodes = int(arcs / degree)
+    ends = torch.randint(nodes, (2, arcs), generator=torch.Generator().manual_seed(1))
+    if acyclic:
+        ends = ends.sort(0).values
+        ends = ends[:, ends[0] < ends[1]]
+    return nodes, ends
+
+
+def rings(count: int, size: int) -> tuple[int, torch.Tensor]:
+    """A path of rings; each is entered at its first node and left at its last."""
+    first = torch.arange(0, count * size, size)
+    place = torch.arange(size).repeat(count)
+    base = first.repeat_interleave(size)
+    inside = torch.stack([base + place, base + (place + 1) % size])
+    return count * size, torch.cat([inside, torch.stack([first[:-1] + size - 1, first[1:]])], 1)
+
+
+def far_apart(middle: torch.Tensor, nodes: int, enter: int, leave: int) -> tuple[int, torch.Tensor]:
+    """As many sources as nodes before `enter`, as many leaves after `leave`."""
+    extra, node = torch.arange(nodes), torch.ones(nodes, dtype=torch.int64)
+    sources = torch.stack([nodes + extra, enter * node])
+    return 3 * nodes, torch.cat([middle, sources, torch.stack([leave * node, 2 * nodes + extra])], 1)
+
+
+def large_digraph(kind: str, arcs: int) -> tuple[int, torch.Tensor]:
+    third = torch.arange(arcs // 3)
+    around = torch.stack([third, (third + 1) % len(third)])
+    if kind == "stars":
+        return 2 * arcs, torch.stack([torch.arange(1, arcs + 1), torch.zeros(arcs, dtype=torch.int64)])
+    if kind == "sources and a long path and leaves":
+        return far_apart(around[:, :-1], len(third), 0, len(third) - 1)
+    if kind == "a ring entered behind its exit":
+        return far_apart(around, len(third), 1, 0)
+    if kind.startswith("rings of"):
+        size = int(kind.split()[-1])
+        return rings(arcs // (size + 1), size)
+    return random_arcs(arcs, float(kind.split()[-1]), acyclic=kind.startswith("acyclic"))
+
+
+LARGE = """random 1, random 1.5, random 3, random 5, random 20, acyclic 5, stars, rings of 2, rings of 1000,
+sources and a long path and leaves, a ring entered behind its exit"""
+
+
+@pytest.mark.parametrize("kind", LARGE.replace("\n", " ").split(", "))
+@pytest.mark.parametrize("bound", [False, True])
+def test_large_digraph(kind: str, bound: bool) -> None:
+    """Every arc in its direction and few repeated, far below the time that one search an arc takes."""
+    nodes, edge_index = large_digraph(kind, 10**5)
+    arcs = edge_index.shape[1]
+    where = torch.tensor([0, arcs])
+    start = torch.tensor([nodes // 6]) if bound else None
+    ptr = torch.tensor([0, nodes])
+    began = time.perf_counter()
+    paths = serialize(edge_index, ptr, edge_ptr=where, undirected=False, seed=3, start=start)
+    assert time.perf_counter() - began < 20
     walked = paths.edges[paths.edges >= 0].long()
     assert torch.equal(walked.unique(), torch.arange(arcs))
     places = (paths.edges >= 0).nonzero().squeeze(1)
     assert torch.equal(paths.nodes[places].long(), edge_index[1, walked])
     assert torch.equal(paths.nodes[places - 1].long(), edge_index[0, walked])
-    assert len(walked) < 2.5 * arcs
+    touched = edge_index.unique().numel()
+    assert len(paths.nodes) - (nodes - touched) < 2.5 * arcs
+    if kind.startswith("rings"):
+        assert not (paths.edges == -2).any() or bound
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_acyclic_graphs_repeat_nothing(seed: int) -> None:
+    """Every arc once, in as few trails as have an end: where more arcs enter a node than leave it."""
+    rng = random.Random(seed)
+    columns = [tuple(sorted(rng.sample(range(60), 2))) for _ in range(150)]
+    graph = multigraph(60, columns, directed=True)
+    _, steps = walk_one(60, columns, seed=seed)
+    ends = 0
+    for members in nx.weakly_connected_components(graph):
+        ends += max(1, sum(max(0, graph.in_degree(v) - graph.out_degree(v)) for v in members))
+    assert sorted(step for step in steps if step >= 0) == list(range(150))
+    assert len(steps) == 150 + ends

@@ -2,10 +2,6 @@
 // trail.h (undirected) and directed.h; API and mathematics in sslkernels/eulerian/README.md.
 #pragma once
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -19,6 +15,7 @@
 
 #include "checks.h"
 #include "directed.h"
+#include "pages.h"
 #include "trail.h"
 
 namespace sslkernels::walks {
@@ -100,13 +97,6 @@ template <class Id>
 // -- memory
 // --------------------------------------------------------------------------------------------------
 
-// A graph of 10^6 edges is visited at random: pages of 4 KiB would cost it a miss of the TLB at every step.
-inline void prefer_huge_pages([[maybe_unused]] char* block, [[maybe_unused]] int64_t bytes) {
-#if defined(__linux__)
-  if (bytes >= int64_t{1} << 22) ::madvise(block, static_cast<size_t>(bytes), MADV_HUGEPAGE);
-#endif
-}
-
 // A thread's workspace, which grows to the largest graph it meets.
 class Memory {
  public:
@@ -116,7 +106,7 @@ class Memory {
       const int64_t more_columns = std::max(columns_, columns + columns / 4);
       Workspace measured;
       const int64_t bytes = carve(measured, nullptr, more_nodes, more_columns);
-      block_.reset(static_cast<char*>(::operator new(static_cast<size_t>(bytes), kAlignment)));
+      block_.reset(static_cast<char*>(::operator new(static_cast<size_t>(bytes), kHugePage)));
       nodes_ = more_nodes;  // only now: where memory ran out, the block stays as large as it was
       columns_ = more_columns;
       prefer_huge_pages(block_.get(), bytes);
@@ -127,9 +117,8 @@ class Memory {
   Directed& directed() { return directed_; }
 
  private:
-  static constexpr std::align_val_t kAlignment{int64_t{1} << 21};
   struct Free {
-    void operator()(char* block) const { ::operator delete(block, kAlignment); }
+    void operator()(char* block) const { ::operator delete(block, kHugePage); }
   };
 
   int64_t nodes_ = 64, columns_ = 256;

@@ -1,9 +1,12 @@
-// The walk of a directed graph. A component with an Euler trail gets it. In any other, each strong component
-// is balanced by repeated arcs and walked as a circuit when the walk first comes to it; from its end the walk
-// goes on over the nearest arc not walked yet, and jumps only where none can be reached.
+// The walk of a directed graph. A component with an Euler trail gets it, a strongly connected one a circuit
+// with repeated arcs. Any other is taken apart into trails, each of which ends with an arc that enters a
+// strong component, and they are walked in the order of these components, those that lead nowhere first: what
+// can be reached from a trail's end then lies on trails that went before, and the jump from there is allowed.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -26,14 +29,12 @@ class DirectedWalk {
     d.times.assign(arcs, 1);
     d.walked.assign(arcs, 0);
     d.inner.assign(nodes, 1);
-    d.outer.assign(nodes, 1);
     d.stamp.assign(nodes, 0);
     d.from.resize(nodes);
     d.by.resize(nodes);
+    d.origin.resize(nodes);
     d.searches = 0;
-    d.dead.assign(nodes, 0);
-    d.done.assign(regions(), 0);
-    d.member.assign(d.region_begin.begin(), d.region_begin.end());
+    find_entries();
   }
 
   // Appends the walk; returns its steps, -2 where `closed` cannot be.
@@ -106,150 +107,144 @@ class DirectedWalk {
     return true;
   }
 
-  void step(uint32_t node, int64_t edge) {
-    piece_.reserve(1);
-    piece_.nodes[piece_.steps] = static_cast<int32_t>(node);
-    piece_.edges[piece_.steps] = static_cast<int32_t>(edge);
-    ++piece_.steps;
-  }
-
-  void walk_arc(const Slot& arc) {
-    ++d_.walked[arc.edge];
-    step(arc.node, first_column_ + arc.edge);
-  }
-
-  // The next arc of node v inside its region (or out of it) that is still to be walked; null if there is
-  // none.
-  const Slot* inner_arc(uint32_t v) {
-    const Slot* header = list(v);
-    uint32_t& s = d_.inner[v];
-    while (s <= header->edge &&
-           (d_.region[header[s].node] != d_.region[v] || d_.times[header[s].edge] == 0)) {
-      ++s;
-    }
-    return s <= header->edge ? header + s : nullptr;
-  }
-  const Slot* outer_arc(uint32_t v) {
-    const Slot* header = list(v);
-    uint32_t& s = d_.outer[v];
-    while (s <= header->edge &&
-           (d_.region[header[s].node] == d_.region[v] || d_.walked[header[s].edge] > 0)) {
-      ++s;
-    }
-    return s <= header->edge ? header + s : nullptr;
-  }
-
-  // Passes still to be made inside a region.
-  int64_t passes(uint32_t region) const {
-    int64_t all = 0;
-    for (uint32_t i = d_.region_begin[region]; i < d_.region_begin[region + 1]; ++i) {
-      const Slot* header = list(d_.members[i]);
+  // Which arcs lead from one region to another.
+  void find_entries() {
+    d_.entries.assign(nodes_, 0);
+    d_.ends.assign(nodes_, 0);
+    d_.leads.assign(regions(), 0);
+    for (uint32_t v = 0; v < nodes_; ++v) {
+      const Slot* header = list(v);
       for (uint32_t s = 1; s <= header->edge; ++s) {
-        if (d_.region[header[s].node] == region) all += d_.times[header[s].edge];
+        if (d_.region[header[s].node] == d_.region[v]) continue;
+        ++d_.entries[header[s].node];
+        d_.leads[d_.region[v]] = 1;
       }
     }
-    if (all > int64_t{1} << 30) {
-      throw std::invalid_argument("edge_index: the walk of a graph would pass 2^30 steps");
+  }
+
+  // The next arc of node v that is still to be walked; null if there is none.
+  const Slot* next_arc(uint32_t v) {
+    const Slot* header = list(v);
+    uint32_t& s = d_.inner[v];
+    while (s <= header->edge && d_.times[header[s].edge] == 0) ++s;
+    return s <= header->edge ? header + s : nullptr;
+  }
+
+  void begin_trail(uint32_t v) {
+    d_.trail_begin.push_back(static_cast<uint32_t>(d_.trails.size()));
+    d_.trails.push_back(Slot{v, kNone});
+  }
+
+  // The trail from `start`, which is walked first and so must end where no arc leads on: the shortest way
+  // to such a region.
+  void trail_to_sink(uint32_t start) {
+    const uint32_t search = ++d_.searches;
+    uint32_t v = start;
+    d_.queue.assign(1, v);
+    d_.stamp[v] = search;
+    for (size_t i = 0; d_.leads[d_.region[v]]; ++i) {
+      const uint32_t u = d_.queue[i];
+      const Slot* header = list(u);
+      for (uint32_t s = 1; s <= header->edge && d_.leads[d_.region[v]]; ++s) {
+        if (d_.stamp[header[s].node] == search) continue;
+        v = header[s].node;
+        d_.stamp[v] = search;
+        d_.from[v] = u;
+        d_.by[v] = s;
+        d_.queue.push_back(v);
+      }
+    }
+    d_.queue.clear();
+    for (; v != start; v = d_.from[v]) d_.queue.push_back(v);
+    begin_trail(start);
+    for (size_t i = d_.queue.size(); i-- > 0;) {
+      const uint32_t node = d_.queue[i], before = d_.from[node];
+      const Slot arc = list(before)[d_.by[node]];
+      d_.trails.push_back(arc);
+      if (d_.region[before] == d_.region[node]) continue;
+      d_.times[arc.edge] = 0;
+      --d_.entries[node];
+      --d_.excess[node];
+      ++d_.excess[before];
+    }
+  }
+
+  // Every trail from its beginning to the arc that ends it.
+  void find_trails() {
+    for (uint32_t v : d_.begins) {
+      begin_trail(v);
+      while (const Slot* arc = next_arc(v)) {
+        --d_.times[arc->edge];
+        d_.trails.push_back(*arc);
+        const bool enters = d_.region[v] != d_.region[arc->node];
+        v = arc->node;
+        if (enters && d_.ends[v] > 0) {
+          --d_.ends[v];
+          break;
+        }
+      }
+    }
+    d_.trail_begin.push_back(static_cast<uint32_t>(d_.trails.size()));
+  }
+
+  // Passes still to be made in component c.
+  int64_t passes(uint32_t c) const {
+    int64_t all = 0;
+    for (uint32_t i = d_.component_begin[c]; i < d_.component_begin[c + 1]; ++i) {
+      const Slot* header = list(d_.order[i]);
+      for (uint32_t s = 1; s <= header->edge; ++s) all += d_.times[header[s].edge];
     }
     return all;
   }
 
-  // Hierholzer inside the region of `v`, the last step; returns the node at its end.
-  uint32_t circuit(uint32_t v) {
-    d_.done[d_.region[v]] = 1;
-    const int64_t all = passes(d_.region[v]);
-    piece_.reserve(all);
-    int32_t* nodes = piece_.nodes.get() + piece_.steps - 1;
-    int32_t* edges = piece_.edges.get() + piece_.steps - 1;
-    int64_t top = 0, done = all + 1;
-    while (top + 1 != done) {
-      if (const Slot* arc = inner_arc(v)) {
+  // Writes a trail with the circuits that hang on it, by Hierholzer: the trail is the stack to begin with, at
+  // the front of the `left` steps that the component still has; what is finished grows from the back.
+  void write_trail(uint32_t number, int64_t landing, int64_t& left) {
+    const Slot* trail = d_.trails.data() + d_.trail_begin[number];
+    const int64_t length = d_.trail_begin[number + 1] - d_.trail_begin[number];
+    piece_.reserve(left);
+    int32_t* nodes = piece_.nodes.get() + piece_.steps;
+    int32_t* edges = piece_.edges.get() + piece_.steps;
+    int64_t top = -1, done = left;
+    const auto push = [&](const Slot& arc) {
+      ++d_.walked[arc.edge];
+      ++top;
+      nodes[top] = static_cast<int32_t>(arc.node);
+      edges[top] = static_cast<int32_t>(first_column_ + arc.edge);
+    };
+    ++top;
+    nodes[top] = static_cast<int32_t>(trail->node);
+    edges[top] = static_cast<int32_t>(landing);
+    for (int64_t i = 1; i < length; ++i) push(trail[i]);
+    while (top >= 0) {
+      if (const Slot* arc = next_arc(static_cast<uint32_t>(nodes[top]))) {
         --d_.times[arc->edge];
-        ++d_.walked[arc->edge];
-        v = arc->node;
-        ++top;
-        nodes[top] = static_cast<int32_t>(v);
-        edges[top] = static_cast<int32_t>(first_column_ + arc->edge);
+        push(*arc);
       } else {
         --done;
         nodes[done] = nodes[top];
         edges[done] = edges[top];
-        v = static_cast<uint32_t>(nodes[--top]);
+        --top;
       }
     }
-    piece_.steps += all;
-    return static_cast<uint32_t>(nodes[all]);
-  }
-
-  bool pending(uint32_t v) {
-    if (!d_.done[d_.region[v]] && inner_arc(v) != nullptr) return true;
-    return outer_arc(v) != nullptr;
-  }
-
-  // Walks over arcs already walked to the nearest node with work left; false: there is none to be reached,
-  // nor will there ever be from what was searched.
-  bool go_on(uint32_t& v) {
-    if (d_.dead[v]) return false;
-    if (pending(v)) return true;
-    const uint32_t search = ++d_.searches;
-    d_.queue.assign(1, v);
-    d_.stamp[v] = search;
-    for (size_t i = 0; i < d_.queue.size(); ++i) {
-      const uint32_t u = d_.queue[i];
-      const Slot* header = list(u);
-      for (uint32_t s = 1; s <= header->edge; ++s) {
-        const uint32_t other = header[s].node;
-        if (d_.dead[other] || d_.stamp[other] == search) continue;
-        d_.stamp[other] = search;
-        d_.from[other] = u;
-        d_.by[other] = s;
-        d_.queue.push_back(other);
-        if (!pending(other)) continue;
-        d_.longest.clear();
-        for (uint32_t node = other; node != v; node = d_.from[node]) d_.longest.push_back(node);
-        for (size_t k = d_.longest.size(); k-- > 0;) {
-          const uint32_t node = d_.longest[k];
-          walk_arc(list(d_.from[node])[d_.by[node]]);
-        }
-        v = other;
-        return true;
-      }
+    const int64_t steps = left - done;
+    if (done > 0) {
+      std::memmove(nodes, nodes + done, static_cast<size_t>(steps) * sizeof(int32_t));
+      std::memmove(edges, edges + done, static_cast<size_t>(steps) * sizeof(int32_t));
     }
-    for (const uint32_t u : d_.queue) d_.dead[u] = 1;
-    return false;
+    left -= steps;
+    piece_.steps += steps;
+    if (!manner_.closed) drop_repeated(steps);
   }
 
-  // From v on until nothing is left that can be reached, without the repeated arcs at the end.
-  void walk_segment(uint32_t v) {
-    const int64_t begin = piece_.steps - 1;
-    while (go_on(v)) {
-      if (!d_.done[d_.region[v]]) {
-        v = circuit(v);
-      } else {
-        const Slot arc = *outer_arc(v);
-        walk_arc(arc);
-        v = arc.node;
-      }
-    }
-    if (manner_.closed) return;
-    while (piece_.steps - 1 > begin) {
+  // Takes back the repeated arcs at the end of the trail of `steps` steps.
+  void drop_repeated(int64_t steps) {
+    for (; steps > 1; --steps) {
       uint32_t& walked = d_.walked[static_cast<size_t>(piece_.edges[piece_.steps - 1] - first_column_)];
-      if (walked == 1) break;
+      if (walked == 1) return;
       --walked;
       --piece_.steps;
     }
-  }
-
-  // Where to jump: the region that others lead to least and that has work left; there, if possible, a node
-  // with an arc out of it. kNone: all is done.
-  uint32_t landing(uint32_t c, uint32_t& region) {
-    for (; region > d_.first_region[c]; --region) {
-      const uint32_t r = region - 1, begin = d_.region_begin[r], end = d_.region_begin[r + 1];
-      while (d_.member[r] < end && outer_arc(d_.members[d_.member[r]]) == nullptr) ++d_.member[r];
-      if (d_.member[r] < end) return d_.members[d_.member[r]];
-      if (!d_.done[r] && inner_arc(d_.members[begin]) != nullptr) return d_.members[begin];
-    }
-    return kNone;
   }
 
   // The free beginning of a component that is a single region.
@@ -269,16 +264,31 @@ class DirectedWalk {
   }
 
   void walk_component(uint32_t c, uint32_t start, bool first) {
-    uint32_t unused, region = d_.first_region[c + 1];
-    const bool trail = has_trail(c, unused), single = region - d_.first_region[c] == 1;
+    uint32_t unused;
+    const bool trail = has_trail(c, unused), single = d_.first_region[c + 1] - d_.first_region[c] == 1;
+    d_.begins.clear();
+    d_.trails.clear();
+    d_.trail_begin.clear();
+    if (!single && start != kNone) trail_to_sink(start);
     if (!trail) {
-      for (uint32_t r = d_.first_region[c]; r < region; ++r) balance(w_, r, d_);
+      for (uint32_t r = d_.first_region[c]; r < d_.first_region[c + 1]; ++r) balance(w_, r, d_);
     }
-    if (start == kNone) start = single ? beginning(c, trail) : landing(c, region);
-    for (; start != kNone; start = landing(c, region)) {
-      step(start, first ? kFirst : kJump);
+    if (single) begin_trail(start == kNone ? beginning(c, trail) : start);
+    const uint32_t given = static_cast<uint32_t>(d_.trail_begin.size());  // comes first
+    int64_t left = passes(c) + static_cast<int64_t>(d_.trails.size() + d_.begins.size());
+    if (left > int64_t{1} << 30) {
+      throw std::invalid_argument("edge_index: the walk of a graph would pass 2^30 steps");
+    }
+    find_trails();
+    d_.by_ends.clear();
+    for (uint32_t i = 0; i + 1 < d_.trail_begin.size(); ++i) {
+      const uint32_t end = i < given ? 0 : d_.region[d_.trails[d_.trail_begin[i + 1] - 1].node];
+      d_.by_ends.push_back(uint64_t{end} << 32 | i);
+    }
+    std::sort(d_.by_ends.begin(), d_.by_ends.end());
+    for (const uint64_t entry : d_.by_ends) {
+      write_trail(static_cast<uint32_t>(entry), first ? kFirst : kJump, left);
       first = false;
-      walk_segment(start);
     }
   }
 

@@ -6,33 +6,42 @@
 #include <vector>
 
 #include "incidence.h"
+#include "pages.h"
 #include "spanning.h"
 
 namespace sslkernels::walks {
 
 // What a thread keeps for directed graphs; vectors keep their memory from graph to graph.
 struct Directed {
-  using List = std::vector<uint32_t>;
+  template <class T>
+  using Vector = std::vector<T, PageAllocator<T>>;
+  using List = Vector<uint32_t>;
 
   List component, component_begin;     // of a node; components' places in `order`
   List order;                          // nodes by component
   List region, region_begin, members;  // strong component of a node, or a component with an Euler trail
   List first_region;                   // of a component, sinks first
-  std::vector<int32_t> excess;         // in minus out; then the same inside the region (balance.h)
+  Vector<int32_t> excess;              // in minus out; then the same inside the region (balance.h)
   List low, stack, visit, next;        // Tarjan's
 
-  List times;            // how often an arc inside its region is still to be walked
+  List times;            // how often an arc is still to be walked
   List walked;           // how often it has been
-  List inner, outer;     // next entry of a node's list to try, inside the region and out of it
+  List inner;            // next entry of a node's list to try
+  List entries, ends;    // of a node: arcs into its region that enter here; how many trails end with one
   List stamp, from, by;  // of a search: when a node was met, from which node, over which arc
+  List origin;           // and where that search began
   List queue, longest;   // longest: the route that cost most, last arc first
-  std::vector<uint8_t> done, dead;
-  List member;           // of a region: the first member that may have an arc out of it to walk
   uint32_t far_end = 0;  // node at which the longest route ends
   uint32_t searches = 0;
+
+  std::vector<uint8_t> leads;  // of a region: do arcs lead out of it?
+  List begins;                 // nodes where the trails of a component begin, one an entry
+  Vector<Slot> trails;         // the trails one after another, each behind its first node
+  List trail_begin;            // where each lies
+  Vector<uint64_t> by_ends;    // region where a trail ends, then its number
 };
 
-SSLK_HOST_DEVICE uint32_t find_root(std::vector<uint32_t>& parent, uint32_t v) {
+SSLK_HOST_DEVICE uint32_t find_root(Directed::List& parent, uint32_t v) {
   while (parent[v] != v) v = parent[v] = parent[parent[v]];
   return v;
 }

@@ -10,6 +10,7 @@ from sslkernels.eulerian.walks.undirected import FIRST, JUMP, Column, Step
 from sslkernels.eulerian.walks.words import Words, bounded, enter, scan_order, take_turns
 
 LOOKS = 64
+LANDING = -3  # in place of a column, at the node where a trail begins
 
 
 def arcs_out(nodes: int, columns: list[Column], words: Words) -> list[list[Step]]:
@@ -81,48 +82,119 @@ def strong_regions(lists: list[list[Step]], roots: list[int]) -> list[list[int]]
 
 
 @dataclass
+class Flow:
+    """How often nodes and arcs of a graph are passed: `excess` is arcs in minus arcs out; `entries` enter
+    from another region, `ends` more end a trail here; `begins` lists where trails begin."""
+
+    lists: list[list[Step]]
+    region: list[tuple[int, int]]
+    excess: list[int]
+    times: list[int]
+    entries: list[int]
+    ends: list[int]
+    begins: list[int] = field(default_factory=list)
+
+    def end_at(self, v: int, count: int) -> None:
+        self.excess[v] -= count
+        self.entries[v] -= count
+        self.ends[v] += count
+
+    def end_spare(self, v: int) -> int:
+        count = min(self.entries[v], max(self.excess[v], 0))
+        self.end_at(v, count)
+        return count
+
+    def end_surplus(self, members: list[int]) -> None:
+        """Where more arcs lead into the region than out of it, so many trails end in it."""
+        surplus = sum(self.excess[v] for v in members)
+        for anywhere in (False, True):
+            for v in members:
+                count = max(min(surplus, self.entries[v]), 0)
+                if not anywhere:
+                    count = min(count, max(self.excess[v], 0))
+                self.end_at(v, count)
+                surplus -= count
+
+    def begin_trails(self, members: list[int]) -> None:
+        lack = -sum(self.excess[v] for v in members)
+        for v in members:
+            count = max(min(lack, -self.excess[v]), 0)
+            self.begins += [v] * count
+            self.excess[v] += count
+            lack -= count
+
+
 class Balance:
-    """A region's arcs inside it, what it repeats, and the longest repeated route."""
+    """Makes a region's arcs in and out equal at each node; `longest` is the longest repeated route."""
 
-    members: list[int]
-    inside: dict[int, list[tuple[int, int, bool]]]  # (target, column, inside the region?)
-    times: dict[int, int] = field(default_factory=dict)
-    longest: list[int] = field(default_factory=list)
-    far_end: int = -1
+    def __init__(self, flow: Flow, members: list[int]) -> None:
+        self.flow, self.members = flow, members
+        self.arcs = sum(len(flow.lists[u]) for u in members)
+        self.looked = self.repeated = 0
+        self.longest: list[int] = []
+        self.far_end = -1
+        flow.end_surplus(members)
+        origins = [v for v in members if flow.excess[v] > 0]
+        self.surplus = sum(flow.excess[v] for v in origins)
+        while self.surplus > 0 and self.looked <= LOOKS * self.arcs:
+            self.spread(origins)
+            origins = [v for v in origins if flow.excess[v] > 0]
+        for v in origins:
+            self.surplus -= flow.end_spare(v)
+        flow.begin_trails(members)
+        if self.surplus > 0:
+            self.longest = []
+            self.lead_over_root()
 
-    def spread(self, start: int, excess: dict[int, int]) -> int:
-        looked, came, queue = 0, {start: (-1, -1)}, [start]
+    def inside(self, u: int) -> list[Step]:
+        return [arc for arc in self.flow.lists[u] if self.flow.region[arc[0]] == self.flow.region[u]]
+
+    def spread(self, origins: list[int]) -> None:
+        """From all origins at once to the nodes that lack arcs in; past LOOKS looks an arc over the root."""
+        flow, queue = self.flow, origins.copy()
+        came = {v: (-1, -1, v) for v in origins}  # before, over which arc, from which origin
         for u in queue:
-            for v, k, local in self.inside[u]:
-                looked += 1
-                if not local or v in came:
+            origin = came[u][2]
+            for v, k in flow.lists[u]:
+                if flow.excess[origin] == 0:
+                    break
+                self.looked += 1
+                if flow.region[v] != flow.region[u]:
                     continue
-                came[v] = (u, k)
-                queue.append(v)
-                while excess[v] < 0 < excess[start]:
-                    excess[v] += 1
-                    excess[start] -= 1
-                    self.add_route(start, v, came)
-                if excess[start] == 0:
-                    return looked
-        return looked
+                if flow.excess[v] < 0:
+                    self.lead(origin, u, (v, k), came)
+                if v not in came:
+                    came[v] = (u, k, origin)
+                    queue.append(v)
 
-    def add_route(self, start: int, node: int, came: dict[int, tuple[int, int]]) -> None:
-        route, v = [], node
-        while v != start:
-            v, k = came[v]
+    def lead(self, origin: int, last: int, arc: Step, came: dict[int, tuple[int, int, int]]) -> None:
+        """Trails that could as well end at the origin do so once the region repeats more than it has arcs."""
+        flow, node, route = self.flow, arc[0], [arc[1]]
+        while last != origin:
+            last, k, _ = came[last]
             route.append(k)
-            self.times[k] += 1
+        units = min(flow.excess[origin], -flow.excess[node])
+        if flow.entries[origin] and self.repeated + len(route) * units > self.arcs:
+            self.surplus -= flow.end_spare(origin)
+            units = min(units, flow.excess[origin])
+        if units == 0:
+            return
+        self.repeated += len(route) * units
+        self.surplus -= units
+        flow.excess[origin] -= units
+        flow.excess[node] += units
+        for k in route:
+            flow.times[k] += units
         if len(route) > len(self.longest):
             self.longest, self.far_end = route, node
 
-    def lead_over_root(self, excess: dict[int, int]) -> None:
+    def lead_over_root(self) -> None:
+        flow = self.flow
         into: dict[int, list[Step]] = {v: [] for v in self.members}
         for u in self.members:
-            for v, k, local in self.inside[u]:
-                if local:
-                    into[v].append((u, k))
-        out = {u: [(v, k) for v, k, local in self.inside[u] if local] for u in self.members}
+            for v, k in self.inside(u):
+                into[v].append((u, k))
+        out = {u: self.inside(u) for u in self.members}
         for sign, lists in ((1, into), (-1, out)):
             came, queue = {self.members[0]: (-1, -1)}, [self.members[0]]
             for u in queue:
@@ -131,34 +203,11 @@ class Balance:
                         came[v] = (u, k)
                         queue.append(v)
             for v in queue[:0:-1]:
-                if sign * excess[v] > 0:
+                if sign * flow.excess[v] > 0:
                     other, k = came[v]
-                    self.times[k] += abs(excess[v])
-                    excess[other] += excess[v]
-                    excess[v] = 0
-
-
-def balance(lists: list[list[Step]], members: list[int]) -> Balance:
-    """Arcs to spare go to the nearest nodes that lack some; past LOOKS looks an arc over the first member."""
-    own = set(members)
-    result = Balance(members, {u: [(v, k, v in own) for v, k in lists[u]] for u in members})
-    excess = dict.fromkeys(members, 0)
-    for u in members:
-        for v, k, local in result.inside[u]:
-            if local:
-                excess[u] -= 1
-                excess[v] += 1
-                result.times[k] = 1
-    most, looked = LOOKS * len(result.times), 0
-    for v in members:
-        if excess[v] <= 0:
-            continue
-        if looked > most:
-            result.longest = []
-            result.lead_over_root(excess)
-            break
-        looked += result.spread(v, excess)
-    return result
+                    flow.times[k] += abs(flow.excess[v])
+                    flow.excess[other] += flow.excess[v]
+                    flow.excess[v] = 0
 
 
 class Walk:
@@ -181,10 +230,15 @@ class Walk:
             for r, own in enumerate(self.regions[c]):
                 for v in own:
                     self.region[v] = (c, r)
+        self.leads: set[tuple[int, int]] = set()  # regions that arcs lead out of
+        entries = [0] * nodes
+        for u, v in columns:
+            if self.region[u] != self.region[v]:
+                entries[v] += 1
+                self.leads.add(self.region[u])
         self.times = [1] * len(columns)
+        self.flow = Flow(self.lists, self.region, self.excess.copy(), self.times, entries, [0] * nodes)
         self.walked = [0] * len(columns)
-        self.dead: set[int] = set()
-        self.done: set[tuple[int, int]] = set()
         self.steps: list[Step] = []
 
     def trail_begin(self, members: list[int]) -> int | None:
@@ -197,112 +251,89 @@ class Walk:
         begin = next(v for v in odd if self.excess[v] < 0)
         return begin if self.start not in members or self.start == begin else None
 
-    def inner_arc(self, u: int) -> Step | None:
-        arcs = ((v, k) for v, k in self.lists[u] if self.region[v] == self.region[u] and self.times[k] > 0)
-        return next(arcs, None)
+    def next_arc(self, u: int) -> Step | None:
+        return next((arc for arc in self.lists[u] if self.times[arc[1]] > 0), None)
 
-    def outer_arc(self, u: int) -> Step | None:
-        arcs = ((v, k) for v, k in self.lists[u] if self.region[v] != self.region[u] and not self.walked[k])
-        return next(arcs, None)
+    def trail_to_sink(self, start: int) -> list[Step]:
+        """The shortest way to a region that no arc leads out of; its arcs between regions are taken."""
+        came: dict[int, tuple[int, Step]] = {start: (-1, (start, LANDING))}
+        queue, end = [start], start
+        for u in queue:
+            for arc in self.lists[u]:
+                if self.region[end] in self.leads and arc[0] not in came:
+                    end = arc[0]
+                    came[end] = (u, arc)
+                    queue.append(end)
+        trail: list[Step] = []
+        while end >= 0:
+            before, arc = came[end]
+            trail.append(arc)
+            if before >= 0 and self.region[before] != self.region[end]:
+                self.times[arc[1]] = 0
+                self.flow.entries[end] -= 1
+                self.flow.excess[end] -= 1
+                self.flow.excess[before] += 1
+            end = before
+        return trail[::-1]
 
-    def pending(self, u: int) -> bool:
-        inner = self.region[u] not in self.done and self.inner_arc(u) is not None
-        return inner or self.outer_arc(u) is not None
+    def find_trail(self, v: int) -> list[Step]:
+        """From v to an arc that ends a trail."""
+        trail = [(v, LANDING)]
+        while (arc := self.next_arc(v)) is not None:
+            self.times[arc[1]] -= 1
+            trail.append(arc)
+            enters = self.region[v] != self.region[arc[0]]
+            v = arc[0]
+            if enters and self.flow.ends[v]:
+                self.flow.ends[v] -= 1
+                break
+        return trail
 
-    def take(self, arc: Step) -> None:
-        self.walked[arc[1]] += 1
-        self.steps.append(arc)
-
-    def circuit(self, v: int) -> int:
-        self.done.add(self.region[v])
-        stack, done = [self.steps.pop()], []
+    def write_trail(self, trail: list[Step]) -> None:
+        """A trail and the circuits that hang on it, without the repeated arcs at its end."""
+        for _, k in trail[1:]:
+            self.walked[k] += 1
+        stack, done = [(trail[0][0], JUMP if self.steps else FIRST), *trail[1:]], []
         while stack:
-            arc = self.inner_arc(stack[-1][0])
+            arc = self.next_arc(stack[-1][0])
             if arc is None:
                 done.append(stack.pop())
             else:
                 self.times[arc[1]] -= 1
                 self.walked[arc[1]] += 1
                 stack.append(arc)
+        begin = len(self.steps) + 1
         self.steps += done[::-1]
-        return self.steps[-1][0]
-
-    def go_on(self, v: int) -> int | None:
-        """The nearest node with work left, walked to over arcs walked before; None: there is none."""
-        if v in self.dead:
-            return None
-        if self.pending(v):
-            return v
-        came: dict[int, tuple[int, Step]] = {v: (-1, (-1, -1))}
-        queue = [v]
-        for u in queue:
-            for arc in self.lists[u]:
-                other = arc[0]
-                if other in self.dead or other in came:
-                    continue
-                came[other] = (u, arc)
-                queue.append(other)
-                if self.pending(other):
-                    route, node = [], other
-                    while node != v:
-                        node, step = came[node]
-                        route.append(step)
-                    for step in reversed(route):
-                        self.take(step)
-                    return other
-        self.dead.update(queue)
-        return None
-
-    def segment(self, v: int) -> None:
-        begin = len(self.steps)
-        at = self.go_on(v)
-        while at is not None:
-            if self.region[at] not in self.done:
-                at = self.circuit(at)
-            else:
-                arc = self.outer_arc(at)
-                assert arc is not None
-                self.take(arc)
-                at = arc[0]
-            at = self.go_on(at)
         while not self.closed and len(self.steps) > begin and self.walked[self.steps[-1][1]] > 1:
             self.walked[self.steps.pop()[1]] -= 1
 
-    def landing(self, c: int) -> int | None:
-        for r in range(len(self.regions[c]) - 1, -1, -1):
-            members = self.regions[c][r]
-            for v in members:
-                if self.outer_arc(v) is not None:
-                    return v
-            if (c, r) not in self.done and self.inner_arc(members[0]) is not None:
-                return members[0]
-        return None
+    def only_start(self, c: int, balanced: Balance | None) -> int:
+        """The free beginning of a component that is a single region."""
+        if balanced is not None and not self.closed and balanced.longest:
+            for k in balanced.longest:
+                self.times[k] -= 1
+            return balanced.far_end
+        members = self.components[c]
+        begin = None if balanced is not None else self.trail_begin(members)
+        if begin is not None and begin >= 0:
+            return begin
+        return members[bounded(self.words.of_component(c)[0], len(members))]
 
     def component(self, c: int) -> None:
-        members = self.components[c]
+        """Its trails by the regions they end in, those first that lead to no other; a given start first."""
         single = len(self.regions[c]) == 1
-        start = self.start if self.start in members else None
-        longest, far_end = [], -1
+        start = self.start if self.start in self.components[c] else None
+        given = [] if single or start is None else [self.trail_to_sink(start)]
+        balanced = None
+        self.flow.begins = []
         if not self.trails[c]:
             for own in self.regions[c]:
-                balanced = balance(self.lists, own)
-                for k, times in balanced.times.items():
-                    self.times[k] = times
-                longest, far_end = balanced.longest, balanced.far_end
-        if start is None and not single:
-            start = self.landing(c)
-        elif start is None and not self.trails[c] and not self.closed and longest:
-            for k in longest:
-                self.times[k] -= 1
-            start = far_end
-        elif start is None:
-            start = self.trail_begin(members) if self.trails[c] else -1
-            if start == -1:
-                start = members[bounded(self.words.of_component(c)[0], len(members))]
-        while start is not None:
-            self.steps.append((start, JUMP if self.steps else FIRST))
-            self.segment(start)
-            start = self.landing(c)
+                balanced = Balance(self.flow, own)
+        if single:
+            given = [[(self.only_start(c, balanced) if start is None else start, LANDING)]]
+        found = [self.find_trail(v) for v in self.flow.begins]
+        for trail in given + sorted(found, key=lambda steps: self.region[steps[-1][0]]):
+            self.write_trail(trail)
 
     def run(self) -> list[Step]:
         bound = next((c for c, members in enumerate(self.components) if self.start in members), None)
