@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def main(rooms: list[str]) -> int:
-    known = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
-    known = [name for name in known if name not in ("__init__", "__main__", "conftest", "results")]
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    known = [path.stem for path in files if path.stem != "conftest" and "\ndef test_" in path.read_text()]
     unknown = [room for room in rooms if room not in known]
     if unknown:
         print(f"benchmarks: no room {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
@@ -22,8 +22,8 @@ def main(rooms: list[str]) -> int:
     if pytest.main(contract) != 0:
         print("benchmarks: the contract fails: nothing was measured", file=sys.stderr)
         return 1
-    files = [str(ROOT / "benchmarks" / f"{room}.py") for room in rooms or known]
-    return int(pytest.main([*files, "-q", "--benchmark-enable", "--benchmark-columns=median"]))
+    chosen = [str(ROOT / "benchmarks" / f"{room}.py") for room in rooms or known]
+    return int(pytest.main([*chosen, "-q", "--benchmark-enable", "--benchmark-columns=median"]))
 
 
 if __name__ == "__main__":

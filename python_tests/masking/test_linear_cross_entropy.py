@@ -244,7 +244,7 @@ def test_rows_behind_ignore_index_never_show(reduction: str, filler: float) -> N
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
 
-@pytest.mark.parametrize("dtypes", itertools.product(DTYPES, repeat=2), ids=str)
+@pytest.mark.parametrize("dtypes", list(itertools.product(DTYPES, repeat=2)), ids=str)
 def test_unequal_dtypes_are_promoted(dtypes: tuple[torch.dtype, torch.dtype]) -> None:
     hidden, weight, labels, bias = problem()
     hidden, weight = (
