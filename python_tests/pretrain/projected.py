@@ -6,6 +6,7 @@ in. How many are hidden differs from row to row, so that a mean of means would s
 
 import itertools
 import os
+import signal
 from dataclasses import dataclass
 
 import torch
@@ -77,6 +78,8 @@ class Projected(Recipe):
     def make_data(self, path):
         if path is not None:
             raise UserError(f"--data: {path}: projected makes its own")
+        if os.environ.get("SIGNAL_AT") == "data":
+            signal.raise_signal(signal.SIGTERM)
         return Rows(self.config)
 
     def make_model(self, data):

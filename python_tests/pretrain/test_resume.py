@@ -52,6 +52,25 @@ def test_stopped_by_sigterm_anywhere(train, tmp_path, monkeypatch, whole, step):
     assert same(tmp_path / "run", whole)
 
 
+def test_stopped_before_and_after_training(train, tmp_path, monkeypatch, whole):
+    monkeypatch.setenv("SIGNAL_AT", "data")
+    early = train(*KEYS, "--out", "run")
+    assert (early.status, early.out) == (143, "")
+    assert "before the run began" in early.err
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.delenv("SIGNAL_AT")
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "results.json").unlink()
+    monkeypatch.setattr(checkpoint, "whole_weights", lambda model: signal.raise_signal(signal.SIGTERM))
+    late = train("--resume", "run")
+    assert (late.status, late.err) == (143, "")
+    assert "--resume" in late.out
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert train("--resume", "run").status == 0
+    assert (run / "results.json").read_text() == (whole / "results.json").read_text()
+
+
 def test_killed_in_the_third_epoch(tmp_path, whole):
     """datasets and rows: no sample of an epoch twice, no line twice (trackio #125, lightning #13163)."""
     seen = {"SEEN": str(tmp_path / "seen")}
@@ -151,9 +170,11 @@ def test_all_torn_is_an_error_that_changes_nothing(train, tmp_path, whole):
     for folder in run.glob("step-*"):
         (folder / "complete").unlink()
     before = sorted((path, path.stat().st_size) for path in run.rglob("*"))
-    result = train("--resume", "run")
+    config = (run / "config.json").read_bytes()
+    result = train("--resume", "run", "steps=99", "log_every=2")
     assert refused(result, "run")
     assert sorted((path, path.stat().st_size) for path in run.rglob("*")) == before
+    assert (run / "config.json").read_bytes() == config
 
 
 def test_a_finished_run_says_so(train, tmp_path, whole):

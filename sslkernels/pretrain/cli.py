@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ try:
     from sslkernels.pretrain import config as configuration
     from sslkernels.pretrain import recipes
     from sslkernels.pretrain.config import UserError
+    from sslkernels.pretrain.stop import Stopped, StopRequest
 except ModuleNotFoundError as error:
     print(f"error: {error.name} is not installed: pip install 'sslkernels[pretrain]'", file=sys.stderr)
     sys.exit(2)
@@ -34,25 +36,28 @@ Saved = dict[str, Any] | None  # config.json of the run that goes on
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2 for what the user can mend, 128 + signal."""
-    try:
-        return _command(_parse(sys.argv[1:] if arguments is None else arguments))
-    except UserError as error:
-        return _complain(str(error))
-    except OSError as error:
-        return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except ImportError as error:
-        if error.name in OPTIONAL:
-            return _complain(f"{error.name} is not installed: pip install 'sslkernels[pretrain]'")
-        if error.name is None:  # raised by us, with the cure
+    with StopRequest() as stop:
+        try:
+            return _command(_parse(sys.argv[1:] if arguments is None else arguments), stop)
+        except UserError as error:
             return _complain(str(error))
-        raise
+        except Stopped as stopped:
+            return _complain(f"stopped by {stopped} before the run began", 128 + stopped.signal)
+        except OSError as error:
+            return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except ImportError as error:
+            if error.name in OPTIONAL:
+                return _complain(f"{error.name} is not installed: pip install 'sslkernels[pretrain]'")
+            if error.name is None:  # raised by us, with the cure
+                return _complain(str(error))
+            raise
 
 
-def _complain(text: str) -> int:
+def _complain(text: str, status: int = 2) -> int:
     """One line on stderr, once a machine: every rank meets the same error."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print("error:", " ".join(text.split()), file=sys.stderr, flush=True)
-    return 2
+    return status
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,7 +75,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def _command(options: argparse.Namespace) -> int:
+def _command(options: argparse.Namespace, stop: StopRequest) -> int:
     if options.list:
         for name in recipes.names():
             print(f"{name:<16} {recipes.summary(name)}")
@@ -87,7 +92,7 @@ def _command(options: argparse.Namespace) -> int:
         print(f"usage: {USAGE}\n\nKeys of {name}, with their defaults:")
         print(*configuration.describe(kind.Config), sep="\n")
         return 0
-    return _run(name, kind, assignments, options)
+    return _run(name, kind, assignments, options, stop)
 
 
 def _require_torch() -> None:
@@ -102,7 +107,9 @@ def _require_torch() -> None:
         raise UserError(f"torch is {version}, must be 2.10 or newer")
 
 
-def _run(name: str, kind: type[Recipe], assignments: Sequence[str], options: argparse.Namespace) -> int:
+def _run(
+    name: str, kind: type[Recipe], assignments: Sequence[str], options: argparse.Namespace, stop: StopRequest
+) -> int:
     from sslkernels.pretrain.ranks import Ranks, one_line
 
     if options.resume is not None:
@@ -121,10 +128,16 @@ def _run(name: str, kind: type[Recipe], assignments: Sequence[str], options: arg
             f"accumulation is {config.accumulation}, must be 1: {name} compares a batch's samples"
         )
     ranks = Ranks.start(config)
+    job = Job(name, kind(config, ranks.say), ranks, options, saved)
     try:
-        status, reason = Job(name, kind(config, ranks.say), ranks, options, saved).do(), ""
+        status, reason = job.do(stop), ""
     except (UserError, OSError) as error:
         status, reason = 2, one_line(error)
+    except Stopped as stopped:
+        if job.run is None:
+            raise
+        ranks.say(f"stopped by {stopped}; go on with: {job.resume_line()}")
+        status, reason = 128 + stopped.signal, ""
     # Not in the handler: the traceback there holds the model, which has to go before the process group.
     ranks.end()
     if reason:
@@ -152,33 +165,25 @@ class Job:
     ) -> None:
         self.name, self.recipe, self.ranks = name, recipe, ranks
         self.options, self.saved, self.config = options, saved, recipe.config
+        self.run: Path | None = None  # the run directory, once it is this run's
 
-    def do(self) -> int:
-        from sslkernels.pretrain import checkpoint
+    def do(self, stop: StopRequest) -> int:
         from sslkernels.pretrain.loop import train
-        from sslkernels.pretrain.stop import Stopped, StopRequest
 
         _deterministic()
         data = self._data()
-        run = self.ranks.first(self._folder)
+        run, first = self.ranks.first(self._folder)
+        self.run = run
         self.ranks.say(f"run directory: {run}")
-        first = self.ranks.first(lambda: checkpoint.newest(run, self.ranks.say))
-        if first > self.config.steps:
-            raise UserError(f"steps is {self.config.steps}, but {run} has a checkpoint of step {first}")
         if first == self.config.steps and self.ranks.first((run / "results.json").exists):
             self.ranks.say(f"finished: all {self.config.steps} steps are done\nrun directory: {run}")
             return 0
         self.ranks.say(f"going on from step {first}" if self.saved else f"{len(data)} samples")
         if first < self.config.steps:
             self.ranks.first(lambda: (run / "results.json").unlink(missing_ok=True))  # a shorter run's
-        with StopRequest() as stop:
-            try:
-                model = train(self.recipe, data, self.ranks, run, first, stop)
-                stop.answer_at_once()  # all is saved
-                self._results(run, model, data)
-            except Stopped as stopped:
-                self.ranks.say(f"stopped by {stopped}; go on with: {self._resume_line(run)}")
-                return 128 + stopped.signal
+        model = train(self.recipe, data, self.ranks, run, first, stop)
+        stop.answer_at_once()  # all is saved
+        self._results(run, model, data)
         self.ranks.say(f"run directory: {run}")
         return 0
 
@@ -195,19 +200,25 @@ class Job:
             raise UserError(f"--data: {path} is not what the run was started with ({before})")
         return self.recipe.make_data(self.path)
 
-    def _folder(self) -> Path:
-        """Make the run directory, or take the resumed one, and write config.json."""
+    def _folder(self) -> tuple[Path, int]:
+        """The run directory with its config.json, made or taken up, and the step to go on from."""
+        from sslkernels.pretrain import checkpoint
+
         run = self.options.resume or self.options.out or _free(Path("runs"), Path(self.name).stem)
-        run = Path(run).resolve()
+        run, first = Path(run).resolve(), 0
         if self.saved is None:
             _refuse_used(run)
+        else:
+            first = checkpoint.newest(run, self.ranks.say)
+        if first > self.config.steps:
+            raise UserError(f"steps is {self.config.steps}, but {run} has a checkpoint of step {first}")
         run.mkdir(parents=True, exist_ok=True)
         data = str(self.path) if self.path is not None else None
         configuration.save(run, _full_name(self.name), self.config, data, self.sha256)
-        return run
+        return run, first
 
-    def _resume_line(self, run: Path) -> str:
-        return f"python -m sslkernels.pretrain {self.name} --resume {run}"
+    def resume_line(self) -> str:
+        return shlex.join(["python", "-m", "sslkernels.pretrain", self.name, "--resume", str(self.run)])
 
     def _results(self, run: Path, model: Any, data: Any) -> None:
         """Evaluate with whole weights on rank 0 and write results.json."""

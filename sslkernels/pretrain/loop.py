@@ -41,6 +41,7 @@ def train(recipe: Recipe, data: Data, ranks: Ranks, run: Path, first: int, stop:
     parts = batches(data, plan, range(first, config.steps), config.workers, ranks.device.type == "cuda")
     speed = _Speed()
     model.train()
+    stop.hold()
 
     with Log(run, first, config.steps) if ranks.rank == 0 else contextlib.nullcontext() as log:
         for step in range(first, config.steps):

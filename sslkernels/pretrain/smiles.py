@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import multiprocessing
+import signal
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -169,8 +170,14 @@ def _parsed(path: Path, workers: int) -> Iterator[tuple[list[Line], list[Graph]]
     if not workers:
         yield from map(_parse, chunks)
         return
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
+    with multiprocessing.get_context("fork").Pool(workers, _plain_signals) as pool:
         yield from pool.imap(_parse, chunks)
+
+
+def _plain_signals() -> None:
+    """A worker ends by the pool's SIGTERM; a terminal's SIGINT is the main process's to answer."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _chunks(path: Path) -> Iterator[list[Line]]:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: noted while a step runs, answered after it."""
+"""SIGTERM and SIGINT: answered at once where nothing is lost, and after the step in training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(Exception):  # noqa: N818
-    """The run was asked to stop and its state is saved; `signal` asked."""
+    """A signal asked the run to stop, and nothing is lost."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -18,14 +18,14 @@ class Stopped(Exception):  # noqa: N818
 
 
 class StopRequest:
-    """Context in which SIGTERM and SIGINT set `number` instead of ending the process.
+    """Context in which SIGTERM and SIGINT raise Stopped, or after `hold` are noted in `number`.
 
-    Outside the main thread, where Python allows no handlers, it notes nothing.
+    Outside the main thread, where Python allows no handlers, it does nothing.
     """
 
     def __init__(self) -> None:
         self.number = 0
-        self.at_once = False
+        self.at_once = True
 
     def __enter__(self) -> StopRequest:
         self.before = {}
@@ -45,8 +45,12 @@ class StopRequest:
         if self.at_once:
             raise Stopped(number)
 
+    def hold(self) -> None:
+        """From here on a signal waits until someone looks at `number`."""
+        self.at_once = False
+
     def answer_at_once(self) -> None:
-        """From here on nothing is lost by stopping: raise Stopped, now if one came before."""
+        """From here on nothing is lost by stopping: raise Stopped, now where a signal has come."""
         self.at_once = True
         if self.number:
             raise Stopped(self.number)
