@@ -17,8 +17,10 @@ NATIVE_SOURCES := setup.py $(shell find csrc -type f)
 pretrain: $(VENV)/.pretrain develop
 	$(PY) -m sslkernels.pretrain $(RECIPE) $(ARGS)
 
+# The trainer's tests fork their own process, which must not have started torch's threads: they run by themselves.
 test: $(VENV)/.test develop emulated
-	$(PY) -m pytest python_tests -n auto $(ARGS)
+	$(PY) -m pytest python_tests -n auto --ignore=python_tests/pretrain $(ARGS)
+	$(PY) -m pytest python_tests/pretrain -n auto $(ARGS)
 
 bench: $(VENV)/.test develop emulated
 	$(PY) -m benchmarks $(ARGS)
