@@ -71,10 +71,10 @@ def write() -> None:
     FOLDER.mkdir(exist_ok=True)
     path().write_text(json.dumps(document, indent=1) + "\n")
     for curve in _curves:
-        _draw(curve)
+        _draw(curve, device_name())
 
 
-def _draw(curve: dict[str, Any]) -> None:
+def _draw(curve: dict[str, Any], device: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -90,7 +90,7 @@ def _draw(curve: dict[str, Any]) -> None:
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     file = re.sub(r"[^a-z0-9]+", "-", curve["name"].lower()).strip("-")
-    figure.savefig(FOLDER / f"{device_name()}-{file}.png", dpi=110)
+    figure.savefig(FOLDER / f"{device}-{file}.png", dpi=110)
     plt.close(figure)
 
 

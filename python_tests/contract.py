@@ -39,8 +39,15 @@ def backends(op: _op.Op, device: str) -> list[str]:
     return [name for name in names if op.kernel(name, key) is not None]
 
 
-def serves(backend: str, args: Args) -> bool:
-    """Whether the contract runs `backend` on these arguments: the emulated GPU takes small ones alone."""
+def serves(op: _op.Op, backend: str, line: str, args: Args) -> bool:
+    """Whether the contract runs `backend` on this line.
+
+    problems.LACKING has, by backend, words of the lines that it declares not to do; the emulated GPU lacks
+    what CUDA lacks, and takes small inputs alone.
+    """
+    lacking = getattr(_problem.problems_of(op), "LACKING", {}).get(backend.removesuffix("-emulated"), ())
+    if set(line.split()) & set(lacking):
+        return False
     elements = sum(value.numel() for value in args if isinstance(value, Tensor))
     return backend != "cuda-emulated" or elements <= MOST_EMULATED
 
@@ -313,6 +320,6 @@ def pairs(ops: list[_op.Op], devices: list[str]) -> Iterator[tuple[_op.Op, str, 
     for op, device in itertools.product(ops, devices):
         found = backends(op, device)
         for line in lines(op):
-            small = "cuda-emulated" not in found or serves("cuda-emulated", _problem.inputs(line)[1])
-            wanted = [backend for backend in found if small or backend != "cuda-emulated"]
+            args = _problem.inputs(line)[1] if "cuda-emulated" in found else ()
+            wanted = [backend for backend in found if serves(op, backend, line, args)]
             yield from ((op, line, device, backend) for backend in wanted)

@@ -77,7 +77,7 @@ class Run:
             if family and not op.package.endswith("." + family.replace("/", ".")):
                 continue
             for line in contract.lines(op):
-                if contract.serves(self.backend, self.problem.inputs(line)[1]):
+                if contract.serves(op, self.backend, line, self.problem.inputs(line)[1]):
                     yield line, True
             if self.backend == "cuda-emulated" and "address" in self.build.sanitize:
                 for line in getattr(self.problem.problems_of(op), "UNCHECKED", ()):

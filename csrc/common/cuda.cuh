@@ -23,6 +23,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #define SHARED(type, name, n) __shared__ type name[n]
 #define IN_BOUNDS(condition) (condition)
@@ -68,6 +69,17 @@ T read_back(const T* value, void* stream) {
   check_cuda(
       cudaMemcpyAsync(&found, value, sizeof(T), cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream)),
       "copy to the host");
+  check_cuda(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "kernel");
+  return found;
+}
+
+// `count` values from the device; waits for the stream.
+template <class T>
+std::vector<T> copy_to_host(const T* values, int64_t count, void* stream) {
+  std::vector<T> found(static_cast<size_t>(count));
+  check_cuda(cudaMemcpyAsync(found.data(), values, found.size() * sizeof(T), cudaMemcpyDeviceToHost,
+                             static_cast<cudaStream_t>(stream)),
+             "copy to the host");
   check_cuda(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "kernel");
   return found;
 }

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "machine.h"
 
@@ -26,7 +27,7 @@
   static char name##_key;     \
   type* const name =          \
       static_cast<type*>(::sslkernels::emulation::shared_memory(&name##_key, sizeof(type) * (n)))
-#define IN_BOUNDS(condition) (::sslkernels::emulation::removed({__FILE__, __LINE__}) || (condition))
+#define IN_BOUNDS(condition) ((condition) || ::sslkernels::emulation::forgotten({__FILE__, __LINE__}))
 
 #define CLAMPED(value, low, high) \
   ::sslkernels::emulation::clamped(value, low, high, ::sslkernels::emulation::Place{__FILE__, __LINE__})
@@ -58,11 +59,17 @@ T read_back(const T* value, void* /*stream*/) {
   return *value;
 }
 
+template <class T>
+std::vector<T> copy_to_host(const T* values, int64_t count, void* /*stream*/) {
+  return std::vector<T>(values, values + count);
+}
+
 namespace emulation {
 
 template <class T>
 T clamped(T value, std::type_identity_t<T> low, std::type_identity_t<T> high, Place place) {
-  return removed(place) ? value : value < low ? low : value > high ? high : value;
+  if (low <= value && value <= high) return value;
+  return forgotten(place) ? value : value < low ? low : high;
 }
 
 template <class T>

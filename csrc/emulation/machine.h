@@ -54,7 +54,11 @@ void* shared_memory(const void* key, size_t bytes);
 // The dynamic shared memory of the launch.
 void* dynamic_memory();
 
-// Whether a test takes the barrier or bound check of this line away: SSLKERNELS_EMULATION_REMOVE=file.cu:12.
+// Whether a test takes away the barrier of this line (sslkernels_emulation_remove, machine.cpp).
 bool removed(Place place);
+
+// The same for a bound check that would have said no: true so many times only, so that a loop whose bound is
+// taken away ends.
+bool forgotten(Place place);
 
 }  // namespace sslkernels::emulation

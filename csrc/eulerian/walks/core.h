@@ -33,8 +33,8 @@ struct Batch {
   bool undirected, closed, shuffle;
   int64_t seed, step;
 
-  const Id* source() const { return edge_index; }
-  const Id* target() const { return edge_index + columns; }
+  SSLK_HOST_DEVICE const Id* source() const { return edge_index; }
+  SSLK_HOST_DEVICE const Id* target() const { return edge_index + columns; }
   int64_t nodes(int64_t graph) const { return graph_ptr[graph + 1] - graph_ptr[graph]; }
 };
 

@@ -34,11 +34,19 @@ constexpr int16_t kTaken[kLaneBits + 2][kLanes] = {{0, 1, 0, 1, 0, 1, 0, 1, 0, 1
     for (uint32_t l = 0; l < kLanes; ++l) row[3 * kLanes + l] = 0;
   }
   for (uint32_t c = 0; c < chords; ++c) {
-    const int16_t* taken = kTaken[c < kLaneBits ? c : kLaneBits + (block >> (c - kLaneBits) & 1u)];
     int16_t* a = rows + chord[c].a * kRow;
     int16_t* b = rows + chord[c].b * kRow;
+#if defined(__CUDA_ARCH__)  // device code cannot index the table
+    for (uint32_t l = 0; l < kLanes; ++l) {
+      const int16_t taken = (c < kLaneBits ? l >> c : block >> (c - kLaneBits)) & 1u;
+      a[l] ^= taken;
+      b[l] ^= taken;
+    }
+#else
+    const int16_t* taken = kTaken[c < kLaneBits ? c : kLaneBits + (block >> (c - kLaneBits) & 1u)];
     for (uint32_t l = 0; l < kLanes; ++l) a[l] ^= taken[l];
     for (uint32_t l = 0; l < kLanes; ++l) b[l] ^= taken[l];
+#endif
   }
   for (uint32_t i = size - 1; i > 0; --i) {
     const int16_t* __restrict child = rows + i * kRow;
@@ -67,7 +75,8 @@ SSLK_HOST_DEVICE int32_t bits_of(uint32_t mask) {
 }
 
 // Repeats the best subset of the chords; among equals the one that is least as a binary number.
-inline void repeat_best_chords(Workspace& w, const Component& component, uint32_t free, Join& join) {
+SSLK_HOST_DEVICE void repeat_best_chords(Workspace& w, const Component& component, uint32_t free,
+                                         Join& join) {
   const TreeNode* tree = w.tree + component.base;
   const uint32_t subsets = 1u << component.chords;
   uint32_t best = 0;

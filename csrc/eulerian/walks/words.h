@@ -7,6 +7,8 @@
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #define SSLK_WALK_CLONES __attribute__((target_clones("avx2", "default")))
+#elif defined(__CUDACC__)
+#define SSLK_WALK_CLONES __host__ __device__
 #else
 #define SSLK_WALK_CLONES
 #endif

@@ -70,13 +70,13 @@ SSLK_HOST_DEVICE void soon([[maybe_unused]] const void* address) {
 // Hands out a block in aligned arrays; only measures where the block is null.
 class Carver {
  public:
-  explicit Carver(char* block) : block_(block) {}
+  SSLK_HOST_DEVICE explicit Carver(char* block) : block_(block) {}
   template <class T>
-  void take(T*& array, int64_t count) {
+  SSLK_HOST_DEVICE void take(T*& array, int64_t count) {
     if (block_ != nullptr) array = reinterpret_cast<T*>(block_ + used_);
     used_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
   }
-  int64_t used() const { return used_; }
+  SSLK_HOST_DEVICE int64_t used() const { return used_; }
 
  private:
   char* block_;
@@ -84,7 +84,7 @@ class Carver {
 };
 
 // The arrays of a graph of up to `nodes` nodes and `columns` columns in `block`; returns their bytes.
-inline int64_t carve(Workspace& w, char* block, int64_t nodes, int64_t columns) {
+SSLK_HOST_DEVICE int64_t carve(Workspace& w, char* block, int64_t nodes, int64_t columns) {
   Carver carver(block);
   carver.take(w.mate, columns);
   carver.take(w.sorted, columns);

@@ -42,6 +42,7 @@ _serialize = Op(
     reference=reference.serialize,
     fake=_serialize_fake,
     check=checks.serialize,
+    exceptions={"cuda": "undirected graphs only"},
 )
 
 _deserialize = Op(

@@ -47,6 +47,12 @@ def _batch(
     return edge_index, torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]), counts.cumsum(0)
 
 
+def _far(shape: tuple[int, ...], device: str) -> Tensor:
+    """0 first and last, and far away in between: -50000, 50000, -50000, ..."""
+    steps = torch.arange(shape[-1], device=device)
+    return torch.where((steps == 0) | (steps == shape[-1] - 1), 0, (steps % 2 * 2 - 1) * 50000).expand(shape)
+
+
 def serialize(
     *,
     graphs: int,
@@ -62,16 +68,20 @@ def serialize(
     shuffle: bool = True,
     start: bool = False,
     samples: bool = False,
+    broken: str = "",
     seed: int = 0,
     step: int = 0,
     device: str = "cpu",
 ) -> Arguments:
-    """Graphs of a kind; `lone`: share of lone columns; order of columns: paired, sorted or shuffled."""
+    """Graphs of a kind; `lone`: share of lone columns; order of columns: paired, sorted or shuffled.
+
+    broken: the argument whose values lie far outside, in both directions by turns.
+    """
     edge_index, graph_ptr, columns_ptr = _batch(kind, graphs, nodes, edges, lone, order, seed)
     generator = torch.Generator().manual_seed(seed + 1)
     sizes = graph_ptr.diff()
     starts = (torch.rand(graphs, generator=generator) * (sizes + 1)).long() - 1
-    return {
+    made = {
         "edge_index": edge_index.to(device, torch.int32 if bits == 32 else torch.int64),
         "graph_ptr": graph_ptr.to(device),
         "edge_ptr": columns_ptr.to(device) if edge_ptr else None,
@@ -83,6 +93,9 @@ def serialize(
         "step": step,
         "sample_ids": torch.arange(graphs, device=device) * 7 - 3 if samples else None,
     }
+    if broken:
+        made[broken] += _far(made[broken].shape, device)
+    return made
 
 
 def _paths(graphs: int, nodes: int, edges: int, undirected: bool, seed: int) -> tuple[Tensor, ...]:
@@ -155,6 +168,7 @@ LINES = (
     "serialize graphs=4 nodes=13 kind=complete order=sorted seed=10",
     "serialize graphs=4 nodes=14 kind=cycle seed=11",
     "serialize graphs=2 nodes=300 edges=500 seed=12",
+    "serialize graphs=520 nodes=3 edges=2 seed=13",
     "serialize graphs=23 nodes=8 edges=9 undirected=false lone=1.0 seed=1",
     "serialize graphs=23 nodes=8 edges=14 undirected=false lone=1.0 start=true samples=true seed=2",
     "serialize graphs=13 nodes=9 edges=9 undirected=false closed=true start=true seed=3",
@@ -172,4 +186,17 @@ LINES = (
     "reindex graphs=13 nodes=9 edges=8 scope=9 mode=random samples=true seed=3",
     "reindex graphs=3 nodes=80 edges=120 scope=2147483647 mode=random seed=4",
     "reindex graphs=13 nodes=9 edges=8 scope=512 mode=cyclic samples=true seed=5",
+)
+
+# What a backend does not do.
+LACKING = {"cuda": ("undirected=false",)}
+
+# Values that a GPU's kernel does not look at: nothing is compared, but it must stay inside its memory.
+UNCHECKED = (
+    "serialize graphs=9 nodes=5 edges=6 broken=graph_ptr seed=1",
+    "serialize graphs=9 nodes=5 edges=6 edge_ptr=true broken=graph_ptr seed=1",
+    "serialize graphs=9 nodes=5 edges=6 edge_ptr=true broken=edge_ptr seed=2",
+    "serialize graphs=9 nodes=5 edges=6 broken=edge_index seed=3",
+    "serialize graphs=9 nodes=5 edges=6 edge_ptr=true broken=edge_index seed=3",
+    "serialize graphs=9 nodes=5 edges=6 start=true broken=start seed=4",
 )
