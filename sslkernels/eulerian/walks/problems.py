@@ -94,7 +94,9 @@ def serialize(
         "sample_ids": torch.arange(graphs, device=device) * 7 - 3 if samples else None,
     }
     if broken:
-        made[broken] += _far(made[broken].shape, device)
+        value = made[broken]
+        assert isinstance(value, Tensor)
+        made[broken] = value + _far(value.shape, device)
     return made
 
 
