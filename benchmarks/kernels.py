@@ -10,7 +10,7 @@ not here (nvcc, triton) stay as they were.
 """
 
 import argparse
-import importlib
+import importlib.util
 import json
 import os
 import re

@@ -8,6 +8,7 @@ the same words. `PURPOSE` is frozen: what a draw is for, what a position is, and
 """
 
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,13 +37,13 @@ _MULTIPLY_0, _MULTIPLY_1 = 0xD2511F53, 0xCD9E8D57
 _WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
 
 
-def _high_low(product: Tensor) -> tuple[Tensor, Tensor]:
+def _high_low(product: Any) -> tuple[Any, Any]:
     """The halves of an unsigned 64-bit product that lies in an int64 (>> keeps the sign: mask it)."""
     return (product >> 32) & _LOW, product & _LOW
 
 
-def philox4x32(key: tuple[int, int], counter: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """Ten rounds over int64 tensors of 32-bit words, which broadcast together."""
+def philox4x32(key: tuple[int, int], counter: tuple[Any, Any, Any, Any]) -> tuple[Any, ...]:
+    """Ten rounds over int64 tensors of 32-bit words, which broadcast together, or over plain ints."""
     k0, k1 = key
     c0, c1, c2, c3 = counter
     for _ in range(10):
@@ -55,9 +56,8 @@ def philox4x32(key: tuple[int, int], counter: tuple[Tensor, Tensor, Tensor, Tens
 
 def stream_key(seed: int, step: int) -> tuple[int, int]:
     """The key of a call, from its seed and step in [0, 2^63)."""
-    words = [torch.tensor(word) for word in (step & _LOW, step >> 32, 0, 0)]
-    mixed = philox4x32((seed & _LOW, seed >> 32), (words[0], words[1], words[2], words[3]))
-    return int(mixed[0]), int(mixed[1])
+    mixed: tuple[Any, ...] = philox4x32((seed & _LOW, seed >> 32), (step & _LOW, step >> 32, 0, 0))
+    return mixed[0], mixed[1]
 
 
 def draw(key: tuple[int, int], sample: Tensor, purpose: int, position: Tensor) -> tuple[Tensor, ...]:

@@ -31,7 +31,7 @@ GOLDEN_IDS = [
 GOLDEN_UNIFORM = [0.46000081300735474, 0.5575942397117615]
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["cpu", "reference", "triton"])
 def test_streams_are_frozen(backend: str) -> None:
     """A change here changes every user's masks: it needs a major version."""
     ids = torch.arange(4, 16).expand(2, -1)
@@ -173,6 +173,16 @@ def test_backends_and_numpy_agree(keywords: dict) -> None:
         else:
             assert torch.equal(left, middle)
             assert np.array_equal(left.numpy(), right)
+
+
+@settings(max_examples=15, deadline=None)
+@given(problems())
+def test_triton_agrees(keywords: dict) -> None:
+    """Few and small: a program takes the interpreter some milliseconds."""
+    native = call(keywords)
+    with sslkernels.use("triton"):
+        for left, right in zip(native, call(keywords), strict=True):
+            assert left is right or torch.equal(left, right)
 
 
 @settings(max_examples=60, deadline=None)

@@ -25,6 +25,7 @@ _corrupt = Op(
     reference=reference.corrupt_tokens,
     fake=reference.fake,
     check=check,
+    triton=True,
 )
 
 _row_uniform = Op(
@@ -33,6 +34,7 @@ _row_uniform = Op(
     reference=reference.row_uniform,
     fake=lambda sample_ids, seed, step: torch.empty_like(sample_ids, dtype=torch.float32),
     check=lambda sample_ids, seed, step: check_stream(seed, step),
+    triton=True,
 )
 
 
