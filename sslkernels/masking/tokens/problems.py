@@ -121,7 +121,7 @@ LINES = (
     "corrupt_tokens b=6 l=21 f=3 groups=nodes rate=0.4 maskable=true capacity=9 scheme=swap_changed",
     "corrupt_tokens b=6 l=21 f=5 rate=0.4 specials=40 v=90 scheme=rts least=3",
     "corrupt_tokens b=4 l=64 v=11 specials=6 exclude=true scheme=slm rate=0.7",
-    "corrupt_tokens b=4 l=64 v=5000 specials=900 exclude=true scheme=swap_changed rate=0.7",
+    "corrupt_tokens b=2 l=64 v=400 specials=60 exclude=true scheme=swap_changed rate=0.7",
     "corrupt_tokens b=4 l=90 v=300 clusters=7 scheme=rts rate=0.5",
     "corrupt_tokens b=4 l=90 v=24 clusters=17 scheme=swap_changed rate=0.8 exclude=true",
     "corrupt_tokens b=4 l=30 v=3 clusters=1 specials=1 rate=1 scheme=slm exclude=true",

@@ -131,7 +131,10 @@ def corrupt_tokens(
     seed: int,
     step: int,
 ) -> Results:
-    """The operator; values are checked on the CPU, and on a GPU with SSLKERNELS_CHECK=1."""
+    """The operator; values are checked on the CPU, and on a GPU with SSLKERNELS_CHECK=1.
+
+    Long because its arguments stand one a line.
+    """
     if not ids.is_cuda or os.environ.get("SSLKERNELS_CHECK") == "1":
         check(
             *(
@@ -163,25 +166,20 @@ def corrupt_tokens(
     if staged:
         assert row is not None
         assert position is not None
-        flags = torch.empty(ids.shape, dtype=torch.bool, device=ids.device)
-        if cells:
-            flag_kernel[(triton.cdiv(cells, 1024),)](
-                ids, given, flags, ranges, cells, len(ranges), BLOCK=1024
-            )
+        flags = _flags(ids, given, ranges)
         least = row_min_selected
         if tops_up and least is None:
             least = torch.full((batch,), min_selected, device=ids.device)
         labelled = None if groups is None else groups.reshape(-1).long()
         rows = flags.reshape(len(row), columns).any(1)
-        bound = limit if bounds is None else bounds
-        chosen, unit = _staged(rows, row, position, samples, labelled, bound, least, key)
-    found = torch.empty_like(ids)
-    scored = torch.empty(ids.shape, dtype=torch.int64, device=ids.device)
-    selected = torch.empty(ids.shape, dtype=torch.bool, device=ids.device)
+        chosen, unit = _staged(
+            rows, row, position, samples, labelled, limit if bounds is None else bounds, least, key
+        )
+    found, scored, selected = (torch.empty_like(ids, dtype=kind) for kind in (None, torch.int64, torch.bool))
     random = 0 if random_limit == mask_limit else 1 if cluster_of is None else 2
     drawable = vocab_size - sum(0 <= token < vocab_size for token in special_ids)
     number = 0 if cluster_limits is None else cluster_limits.shape[0]
-    tables = (cluster_of, cluster_tokens, cluster_ptr, _contiguous(cluster_limits))
+    tables = map(_contiguous, (cluster_of, cluster_tokens, cluster_ptr, cluster_limits))
     if cells:
         block = _block(ids.shape[1]) if dense else 1024
         grid = (batch, triton.cdiv(ids.shape[1], block)) if dense else (triton.cdiv(cells, block),)
@@ -215,6 +213,14 @@ def corrupt_tokens(
     if capacity < 0:
         return found, scored, selected, None, None
     return found, scored, selected, *_listed(selected, ids, ptr, batch, columns, capacity)
+
+
+def _flags(ids: Tensor, maskable: Tensor | None, ranges: Tensor) -> Tensor:
+    """Eligibility of every cell."""
+    flags, cells = torch.empty_like(ids, dtype=torch.bool), ids.numel()
+    if cells:
+        flag_kernel[(triton.cdiv(cells, 1024),)](ids, maskable, flags, ranges, cells, len(ranges), BLOCK=1024)
+    return flags
 
 
 def _inverse(tokens: Tensor | None) -> Tensor | None:
