@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import matplotlib.backends.backend_agg
 import matplotlib.figure  # noqa: F401
+import torch
 import torch._dynamo
 
 import sslkernels.pretrain.loop  # noqa: F401
 from sslkernels.pretrain.cli import main
 
 with contextlib.suppress(ImportError):
-    import torch.utils.tensorboard  # noqa: F401
+    import torch.utils.tensorboard
 
 ROOT = Path(__file__).parents[2]
 RECIPE = str(Path(__file__).parent / "projected.py")
@@ -70,6 +71,7 @@ def _fork(arguments, cwd, environment):
         return pid
     status = 99
     try:
+        torch.set_num_threads(1)  # the threads of OpenMP's pool are not in the copy: waiting for them hangs
         os.chdir(cwd)
         os.setsid()
         os.environ.update(environment)
