@@ -52,9 +52,7 @@ inline int64_t list_set(const uint8_t* flags, int64_t n, uint32_t* places) {
 struct Workspace {
   // `positions` and `cells` are the most that a span has of them.
   Workspace(int64_t positions, int64_t cells, bool grouped)
-      : narrowed(cells),
-        special(cells),
-        eligible(cells),
+      : eligible(cells),
         row_eligible(cells == positions ? 0 : positions),
         leads(positions),
         chosen(positions),
@@ -68,8 +66,7 @@ struct Workspace {
     }
   }
 
-  std::vector<int32_t> narrowed;
-  std::vector<uint8_t> special, eligible, row_eligible, leads, chosen, flags;
+  std::vector<uint8_t> eligible, row_eligible, leads, chosen, flags;
   std::vector<uint32_t> words;
   std::vector<int32_t> leader;
   std::vector<int64_t> groups;
@@ -86,7 +83,7 @@ class Corruptor {
       : request_(request),
         results_(results),
         specials_(request.special_ids),
-        fitting_(specials_.within(INT32_MIN, INT32_MAX)),
+        flagger_(specials_, request.vocab_size),
         whole_(request.grouped() || request.min_selected > 0 || request.row_min_selected != nullptr) {
     check(request_);
     if (!request_.draws_random()) return;
@@ -168,13 +165,10 @@ class Corruptor {
   const uint8_t* flag(const Span& span, int64_t offset, int64_t cells, Workspace& space) const {
     const bool given = request_.maskable != nullptr;
     if (!given || request_.vocab_size >= 0) {
-      const int64_t bad = mark_specials(request_.ids + offset, cells, specials_, fitting_,
-                                        request_.vocab_size, space.narrowed.data(), space.special.data());
+      const int64_t bad = flagger_.flag(request_.ids + offset, cells, space.eligible.data());
       if (bad >= 0) throw_outside(span, offset, bad);
     }
-    if (given) return reinterpret_cast<const uint8_t*>(request_.maskable + offset);
-    invert(space.special.data(), cells, space.eligible.data());
-    return space.eligible.data();
+    return given ? reinterpret_cast<const uint8_t*>(request_.maskable + offset) : space.eligible.data();
   }
 
   [[noreturn]] void throw_outside(const Span& span, int64_t offset, int64_t cell) const {
@@ -330,7 +324,7 @@ class Corruptor {
   Request<Id> request_;
   Results<Id> results_;
   Specials specials_;
-  std::vector<Specials::Range> fitting_;
+  Flagger flagger_;
   bool whole_;
   std::optional<UniformDraw> uniform_draw_;
   std::optional<ClusterDraw> cluster_draw_;

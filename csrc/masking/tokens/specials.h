@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
+#include <optional>
 #include <vector>
 
 #include "common/philox_lanes.h"
@@ -50,70 +50,90 @@ class Specials {
   std::vector<Range> ranges_;
 };
 
-// 32-bit copies of ids; returns whether one does not fit.
-[[maybe_unused]] SSLK_CLONES static bool narrow(const int64_t* __restrict ids, int64_t n,
-                                                int32_t* __restrict out) {
+// The few ranges that most vocabularies have, for comparisons in 32 bits.
+struct FewRanges {
+  static constexpr size_t kMost = 4;
+  uint32_t low[kMost], width[kMost];
+  size_t count;
+  uint32_t vocabulary;
+};
+
+// ordinary[i] = 1 where ids[i] lies in no range. False where an id does not fit in 32 bits, or an ordinary
+// one lies outside the vocabulary: then the flags are to be made again, one by one.
+template <int kRanges, class Id>
+SSLK_INLINE bool flag_ordinary(const Id* __restrict ids, int64_t n, const FewRanges& few,
+                               uint8_t* __restrict ordinary) {
   uint64_t seen = 0;  // ids + 2^31 lies in [0, 2^32) for those that fit
-  for (int64_t i = 0; i < n; ++i) {
-    out[i] = static_cast<int32_t>(ids[i]);
-    seen |= static_cast<uint64_t>(ids[i]) + 0x80000000u;
-  }
-  return seen >> 32 != 0;
-}
-
-// special[i] |= low <= ids[i] <= high
-[[maybe_unused]] SSLK_CLONES static void mark_range(const int32_t* __restrict ids, int64_t n, int32_t low,
-                                                    int32_t high, uint8_t* __restrict special) {
-  const uint32_t width = static_cast<uint32_t>(high) - static_cast<uint32_t>(low);
-  for (int64_t i = 0; i < n; ++i) {
-    special[i] |= static_cast<uint32_t>(ids[i]) - static_cast<uint32_t>(low) <= width;
-  }
-}
-
-// Whether an id that is not marked lies outside [0, vocab_size).
-[[maybe_unused]] SSLK_CLONES static bool any_outside(const int32_t* __restrict ids, int64_t n,
-                                                     int64_t vocab_size, const uint8_t* __restrict special) {
-  const uint32_t size = static_cast<uint32_t>(vocab_size);
   uint32_t outside = 0;
   for (int64_t i = 0; i < n; ++i) {
-    outside |= static_cast<uint32_t>(static_cast<uint32_t>(ids[i]) >= size) & ~uint32_t{special[i]};
+    if constexpr (sizeof(Id) == 8) seen |= static_cast<uint64_t>(ids[i]) + 0x80000000u;
+    const uint32_t id = static_cast<uint32_t>(ids[i]);
+    uint32_t special = 0;
+    for (int range = 0; range < kRanges; ++range) special |= id - few.low[range] <= few.width[range];
+    outside |= static_cast<uint32_t>(id >= few.vocabulary) & ~special;
+    ordinary[i] = static_cast<uint8_t>(special ^ 1);
   }
-  return (outside & 1) != 0;
+  return seen >> 32 == 0 && (outside & 1) == 0;
 }
 
-[[maybe_unused]] SSLK_CLONES static void invert(const uint8_t* __restrict flags, int64_t n,
-                                                uint8_t* __restrict out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = flags[i] ^ 1;
-}
-
-// special[i] = ids[i] is special, for ids of any value; returns the first place of an ordinary id outside
-// [0, vocab_size), or -1. `narrowed` holds n entries of working space.
 template <class Id>
-int64_t mark_specials(const Id* ids, int64_t n, const Specials& specials,
-                      const std::vector<Specials::Range>& fitting, int64_t vocab_size, int32_t* narrowed,
-                      uint8_t* special) {
-  bool wide = false;
-  const int32_t* small;
-  if constexpr (sizeof(Id) == 8) {
-    wide = narrow(ids, n, narrowed);
-    small = narrowed;
-  } else {
-    small = ids;
+SSLK_INLINE bool flag_by_count(const Id* ids, int64_t n, const FewRanges& few, uint8_t* ordinary) {
+  switch (few.count) {
+    case 0:
+      return flag_ordinary<0>(ids, n, few, ordinary);
+    case 1:
+      return flag_ordinary<1>(ids, n, few, ordinary);
+    case 2:
+      return flag_ordinary<2>(ids, n, few, ordinary);
+    case 3:
+      return flag_ordinary<3>(ids, n, few, ordinary);
+    default:
+      return flag_ordinary<4>(ids, n, few, ordinary);
   }
-  constexpr size_t kMostPasses = 16;  // past so many ranges a search a token is cheaper
-  if (wide || fitting.size() > kMostPasses) {
-    for (int64_t i = 0; i < n; ++i) special[i] = specials.contains(ids[i]);
-  } else {
-    std::fill_n(special, n, uint8_t{0});
-    for (const Specials::Range& range : fitting) {
-      mark_range(small, n, static_cast<int32_t>(range.low), static_cast<int32_t>(range.high), special);
+}
+
+[[maybe_unused]] SSLK_CLONES static bool flag_few(const int64_t* ids, int64_t n, const FewRanges& few,
+                                                  uint8_t* ordinary) {
+  return flag_by_count(ids, n, few, ordinary);
+}
+
+[[maybe_unused]] SSLK_CLONES static bool flag_few(const int32_t* ids, int64_t n, const FewRanges& few,
+                                                  uint8_t* ordinary) {
+  return flag_by_count(ids, n, few, ordinary);
+}
+
+// Tells ordinary ids from special ones, and from those outside the vocabulary.
+class Flagger {
+ public:
+  Flagger(const Specials& specials, int64_t vocab_size) : specials_(specials), vocab_size_(vocab_size) {
+    const std::vector<Specials::Range> fitting = specials.within(INT32_MIN, INT32_MAX);
+    if (fitting.size() > FewRanges::kMost) return;
+    few_.emplace();
+    few_->count = fitting.size();
+    few_->vocabulary = vocab_size < 0 ? UINT32_MAX : static_cast<uint32_t>(vocab_size);
+    for (size_t i = 0; i < fitting.size(); ++i) {
+      few_->low[i] = static_cast<uint32_t>(fitting[i].low);
+      few_->width[i] = static_cast<uint32_t>(fitting[i].high) - few_->low[i];
     }
   }
-  if (vocab_size < 0 || (!wide && !any_outside(small, n, vocab_size, special))) return -1;
-  for (int64_t i = 0; i < n; ++i) {
-    if ((ids[i] < 0 || ids[i] >= vocab_size) && special[i] == 0) return i;
+
+  // ordinary[i] = ids[i] is not special; returns the first place of an ordinary id outside [0, vocab_size),
+  // or -1.
+  template <class Id>
+  int64_t flag(const Id* ids, int64_t n, uint8_t* ordinary) const {
+    if (few_ && flag_few(ids, n, *few_, ordinary)) return -1;
+    for (int64_t i = 0; i < n; ++i) {
+      const bool special = specials_.contains(ids[i]);
+      ordinary[i] = special ? 0 : 1;
+      if (!special && vocab_size_ >= 0 && (ids[i] < 0 || ids[i] >= vocab_size_)) return i;
+    }
+    return -1;
   }
-  return -1;
-}
+
+ private:
+  const Specials& specials_;
+  int64_t vocab_size_;
+  std::optional<FewRanges> few_;
+};
 
 }  // namespace sslkernels::tokens
