@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslkernels import _random
+from sslkernels import _random, _scalars
 
 # Random123 1.14, tests/kat_vectors, philox4x32-10: counter, key, words.
 KNOWN_ANSWERS = [
@@ -46,7 +46,7 @@ def test_draw_word_takes_four_positions_from_a_call() -> None:
 
 
 def test_threshold_is_exact_at_its_ends() -> None:
-    assert [_random.threshold(p) for p in (0.0, 2.0**-33, 0.15, 1.0)] == [0, 1, 644245094, 1 << 32]
+    assert [_scalars.threshold(p) for p in (0.0, 2.0**-33, 0.15, 1.0)] == [0, 1, 644245094, 1 << 32]
 
 
 def test_bounded_covers_its_range() -> None:

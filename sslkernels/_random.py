@@ -72,11 +72,6 @@ def draw_word(key: tuple[int, int], sample: Tensor, purpose: int, position: Tens
     return words.gather(-1, (position & 3).expand(words.shape[:-1]).unsqueeze(-1)).squeeze(-1)
 
 
-def threshold(p: float) -> int:
-    """floor(p * 2^32 + 1/2): `word < threshold(p)` happens with probability p, 1 included."""
-    return int(p * 4294967296.0 + 0.5)
-
-
 def bounded(word: Tensor, n: int | Tensor) -> Tensor:
     """An integer in [0, n), n < 2^31: (word * n) >> 32."""
     return (word * n) >> 32

@@ -45,6 +45,11 @@ def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
     return value
 
 
+def threshold(p: float) -> int:
+    """floor(p * 2^32 + 1/2): `word < threshold(p)` happens with probability p, 1 included."""
+    return int(p * 4294967296.0 + 0.5)
+
+
 def require_seed(function: str, seed: Any, step: Any) -> tuple[int, int]:
     """seed and step as ints in [0, 2^63); ValueError names seed where a function draws without one."""
     if seed is None:

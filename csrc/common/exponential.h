@@ -5,13 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-// A sanitizer's start-up does not stand the run-time choice between clones.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
-#define SSLK_VECTOR_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define SSLK_VECTOR_CLONES
-#endif
+#include "simd.h"
 
 namespace sslkernels {
 
@@ -48,7 +42,7 @@ inline float exponential(float x) {
   return p * power_of_two(half) * power_of_two(power - half);
 }
 
-SSLK_VECTOR_CLONES static void exponentiate(float* x, int64_t n) {
+SSLK_CLONES static void exponentiate(float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = exponential(x[i]);
 }
 

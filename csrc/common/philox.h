@@ -85,10 +85,6 @@ SSLK_HOST_DEVICE Words draw(Key key, int64_t sample, uint32_t purpose, uint32_t 
                     Words{{position, purpose, static_cast<uint32_t>(id), static_cast<uint32_t>(id >> 32)}});
 }
 
-// floor(p * 2^32 + 1/2) as 64 bits, so that p = 1 is certain: `word < threshold(p)` happens with
-// probability p. Host only, in double, so that every device compares with the same integer.
-inline uint64_t threshold(double p) { return static_cast<uint64_t>(p * 4294967296.0 + 0.5); }
-
 // An integer in [0, n): (word * n) >> 32.
 SSLK_HOST_DEVICE uint32_t bounded(uint32_t word, uint32_t n) {
   return static_cast<uint32_t>((uint64_t{word} * n) >> 32);

@@ -1,7 +1,9 @@
 // Plain loops compiled for each instruction set; the fitting one is chosen once, when the library is loaded.
 #pragma once
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+// A sanitizer's start-up does not stand that choice.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #if __GNUC__ >= 12
 #define SSLK_CLONES __attribute__((target_clones("avx512f", "arch=x86-64-v3", "default")))  // v3: AVX2, FMA
 #else

@@ -48,6 +48,11 @@ struct TorchLoop {
   }
 };
 
+// A tensor with its strides in order, or none.
+inline std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
+  return tensor.has_value() ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;
+}
+
 // A null pointer stands for an absent optional tensor.
 template <class T>
 const T* data_or_null(const std::optional<Tensor>& tensor) {

@@ -7,16 +7,8 @@
 namespace sslkernels {
 namespace {
 
-Tensor dense(const Tensor& tensor) {
-  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
-}
-
 Tensor new_tensor(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
   return torch::stable::new_empty(like, sizes, dtype);
-}
-
-std::optional<Tensor> dense_or_none(const std::optional<Tensor>& tensor) {
-  return tensor.has_value() ? std::optional<Tensor>(dense(*tensor)) : std::nullopt;
 }
 
 std::tuple<Tensor, Tensor, Tensor> serialize_cpu(const Tensor& edge_index, const Tensor& graph_ptr,
@@ -24,9 +16,10 @@ std::tuple<Tensor, Tensor, Tensor> serialize_cpu(const Tensor& edge_index, const
                                                  bool closed, bool shuffle,
                                                  const std::optional<Tensor>& start, int64_t seed,
                                                  int64_t step, const std::optional<Tensor>& sample_ids) {
-  const Tensor columns = dense(edge_index), nodes_ptr = dense(graph_ptr);
-  const auto columns_ptr = dense_or_none(edge_ptr), starts = dense_or_none(start);
-  const auto samples = dense_or_none(sample_ids);
+  const Tensor columns = torch::stable::contiguous(edge_index),
+               nodes_ptr = torch::stable::contiguous(graph_ptr);
+  const auto columns_ptr = contiguous(edge_ptr), starts = contiguous(start);
+  const auto samples = contiguous(sample_ids);
   const int64_t graphs = graph_ptr.size(0) - 1;
   const Tensor ptr = new_tensor(graph_ptr, {graphs + 1}, ScalarType::Long);
   int64_t* offsets = ptr.mutable_data_ptr<int64_t>();
@@ -55,8 +48,9 @@ std::tuple<Tensor, Tensor, Tensor> serialize_cpu(const Tensor& edge_index, const
 
 std::tuple<Tensor, Tensor> deserialize_cpu(const Tensor& nodes, const Tensor& edges, const Tensor& ptr,
                                            const std::optional<Tensor>& num_nodes, bool undirected) {
-  const Tensor all_nodes = dense(nodes), all_edges = dense(edges), offsets = dense(ptr);
-  const auto counts = dense_or_none(num_nodes);
+  const Tensor all_nodes = torch::stable::contiguous(nodes), all_edges = torch::stable::contiguous(edges),
+               offsets = torch::stable::contiguous(ptr);
+  const auto counts = contiguous(num_nodes);
   const int64_t graphs = ptr.size(0) - 1;
   const Tensor graph_ptr = new_tensor(ptr, {graphs + 1}, ScalarType::Long);
   const walks::Paths paths{all_nodes.const_data_ptr<int32_t>(),
@@ -75,8 +69,8 @@ std::tuple<Tensor, Tensor> deserialize_cpu(const Tensor& nodes, const Tensor& ed
 
 Tensor reindex_cpu(const Tensor& nodes, const Tensor& ptr, int64_t scope, std::string mode, int64_t seed,
                    int64_t step, const std::optional<Tensor>& sample_ids) {
-  const Tensor all_nodes = dense(nodes), offsets = dense(ptr);
-  const auto samples = dense_or_none(sample_ids);
+  const Tensor all_nodes = torch::stable::contiguous(nodes), offsets = torch::stable::contiguous(ptr);
+  const auto samples = contiguous(sample_ids);
   const Tensor ids = new_tensor(nodes, {nodes.size(0)}, ScalarType::Int);
   dispatch_integer(nodes.scalar_type(), "nodes", [&](auto zero) {
     using Id = decltype(zero);

@@ -250,17 +250,13 @@ Walk walk_batch(const Batch<Id>& batch, const Tensor& like, void* stream) {
   return {nodes, edges, ptr};
 }
 
-std::optional<Tensor> dense(const std::optional<Tensor>& tensor) {
-  return tensor.has_value() ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;
-}
-
 Walk serialize_cuda(const Tensor& edge_index, const Tensor& graph_ptr, const std::optional<Tensor>& edge_ptr,
                     bool undirected, bool closed, bool shuffle, const std::optional<Tensor>& start,
                     int64_t seed, int64_t step, const std::optional<Tensor>& sample_ids) {
   if (!undirected)
     throw std::invalid_argument("undirected must be True on CUDA: directed graphs are walked on the CPU");
   const Tensor columns = torch::stable::contiguous(edge_index), nodes = torch::stable::contiguous(graph_ptr);
-  const auto columns_ptr = dense(edge_ptr), starts = dense(start), samples = dense(sample_ids);
+  const auto columns_ptr = contiguous(edge_ptr), starts = contiguous(start), samples = contiguous(sample_ids);
   const OnDevice device(edge_index);
   return dispatch_integer(edge_index.scalar_type(), "edge_index", [&](auto zero) {
     using Id = decltype(zero);

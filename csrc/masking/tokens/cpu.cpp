@@ -9,10 +9,6 @@
 namespace sslkernels::tokens {
 namespace {
 
-std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
-  return tensor.has_value() ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;
-}
-
 void require_samples(const char* name, const std::optional<Tensor>& tensor, int64_t samples) {
   if (tensor.has_value() && tensor->size(0) != samples) {
     throw std::invalid_argument(std::string(name) + " must have one entry a sample (B=" +

@@ -6,9 +6,10 @@ decision and p = 1 is certain.
 
 import functools
 import math
-import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
+
+from sslkernels._scalars import as_int, require_seed, threshold
 
 LABELS = ("original", "selected", "changed")
 MAX_VOCABULARY = (1 << 31) - 1
@@ -25,25 +26,10 @@ class Plan(NamedTuple):
     special_ids: list[int]
 
 
-def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """`value` as an int in [low, high]; TypeError or ValueError that names it."""
-    # A traced int passes for an int but has no attributes to ask for.
-    if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "__index__")):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < low or (high is not None and value > high):
-        allowed = f"at least {low}" if high is None else f"in [{low}, {high}]"
-        raise ValueError(f"{name} must be {allowed}, got {value}")
-    return value
-
-
 def check_seed(function: str, seed: int | None, step: int, traced: bool = False) -> None:
     """`traced`: the values are not known yet, and the kernel checks them."""
-    if seed is None:
-        raise ValueError(f"seed must be given to {function} (an int in [0, 2^63)): it draws at random")
-    if traced:
-        return
-    integer("seed", seed, 0, (1 << 63) - 1)
-    integer("step", step, 0, (1 << 63) - 1)
+    if seed is None or not traced:
+        require_seed(function, seed, step)
 
 
 def check_shapes(ids: Any, ptr: Any, maskable: Any, groups: Any, array: type) -> None:
@@ -75,12 +61,7 @@ def as_tuple(name: str, values: Any) -> tuple[Any, ...]:
 
 
 def _special(value: Any) -> int:
-    return operator.index(integer("special_ids", value, -(1 << 63), (1 << 63) - 1))
-
-
-def limit(p: float) -> int:
-    """floor(p * 2^32 + 1/2)"""
-    return int(p * 4294967296.0 + 0.5)
+    return as_int("special_ids", value)
 
 
 def mix_limits(mix: Sequence[float]) -> tuple[int, int]:
@@ -94,14 +75,14 @@ def mix_limits(mix: Sequence[float]) -> tuple[int, int]:
     if abs(total - 1) > _MIX_TOLERANCE:
         raise ValueError(f"mix must sum to 1 within {_MIX_TOLERANCE:g}, got {values}")
     # Scaling keeps a share of 0 impossible and a remaining share of 1 certain.
-    return limit(values[0] / total), limit((values[0] + values[1]) / total)
+    return threshold(values[0] / total), threshold((values[0] + values[1]) / total)
 
 
 def rate_limit(rate: float) -> int:
     """The limit of a rate in [0, 1]."""
     if not 0 <= rate <= 1:
         raise ValueError(f"rate must lie in [0, 1], got {rate}")
-    return limit(rate)
+    return threshold(rate)
 
 
 def plan(
@@ -121,7 +102,7 @@ def plan(
     if labels not in LABELS:
         raise ValueError(f"labels must be one of {', '.join(LABELS)}, got {labels!r}")
     if mask_id is not None:
-        integer("mask_id", mask_id, -largest_id - 1, largest_id)
+        as_int("mask_id", mask_id, -largest_id - 1, largest_id)
     elif mix[0] > 0:
         raise ValueError(f"mask_id must be given where mix[0] > 0, got mix {tuple(mix)}")
     special = sorted({_special(value) for value in as_tuple("special_ids", special_ids)})
@@ -132,7 +113,7 @@ def plan(
             )
         vocab_size = covered
     if vocab_size is not None:
-        integer("vocab_size", vocab_size, 0, MAX_VOCABULARY)
+        as_int("vocab_size", vocab_size, 0, MAX_VOCABULARY)
     if mix[1] > 0 and covered is None:
         _check_drawable(vocab_size, special, mix)
     return Plan(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sslkernels._scalars import as_int
 from sslkernels.masking.results import Corruption
 from sslkernels.masking.tokens import arguments
 
@@ -54,7 +55,7 @@ def corrupt_tokens(
     if isinstance(min_selected, np.ndarray):
         row_least = _integers("min_selected", min_selected, (batch,))
     else:
-        least = arguments.integer("min_selected", min_selected, 0)
+        least = as_int("min_selected", min_selected, 0)
     tables: tuple[Any, ...] = (None,) * 4
     if clusters is not None and mix[1] > 0:
         tables = tuple(table.numpy() for table in clusters.tables(plan.special_ids, "cpu"))
@@ -65,8 +66,8 @@ def corrupt_tokens(
         plan.mask_id,
         plan.vocab_size,
         least,
-        arguments.integer("ignore_index", ignore_index, -(1 << 63), (1 << 63) - 1),
-        -1 if capacity is None else arguments.integer("capacity", capacity, 0),
+        as_int("ignore_index", ignore_index),
+        -1 if capacity is None else as_int("capacity", capacity, 0),
         0 if seed is None else seed,
         step,
     )

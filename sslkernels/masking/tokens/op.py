@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sslkernels._op import Op
+from sslkernels._scalars import as_int
 from sslkernels.masking.results import Corruption
 from sslkernels.masking.tokens import arguments, reference
 from sslkernels.masking.tokens.checks import check, check_stream
@@ -127,10 +128,10 @@ def corrupt_tokens(
         *tables,
         labels,
         exclude_original,
-        0 if row_least is not None else arguments.integer("min_selected", min_selected, 0),
+        0 if row_least is not None else as_int("min_selected", min_selected, 0),
         row_least,
-        arguments.integer("ignore_index", ignore_index, -(2**63), 2**63 - 1),
-        -1 if capacity is None else arguments.integer("capacity", capacity, 0),
+        as_int("ignore_index", ignore_index),
+        -1 if capacity is None else as_int("capacity", capacity, 0),
         0 if seed is None else seed,
         step,
     )
@@ -148,7 +149,7 @@ def row_uniform(
     of another length than `batch`. Numbers are multiples of 2^-24.
     """
     arguments.check_seed("row_uniform", seed, step, torch.compiler.is_compiling())
-    arguments.integer("batch", batch, 0)
+    as_int("batch", batch, 0)
     if sample_ids is None:
         sample_ids = torch.arange(batch)
     else:

@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from sslkernels.masking.tokens.arguments import limit, mix_limits
+from sslkernels._scalars import threshold
+from sslkernels.masking.tokens.arguments import mix_limits
 
 SCHEMES: dict[str, tuple[tuple[float, float, float], str]] = {
     "mlm": ((0.8, 0.1, 0.1), "original"),
@@ -73,7 +74,7 @@ def corrupt_tokens(
         "ids": tokens,
         "ptr": _segments(b * l, b, generator) if packed else None,
         "sample_ids": torch.randint(-(2**62), 2**62, (b,), generator=generator) if samples else None,
-        "limit": 0 if rate is None else limit(rate),
+        "limit": 0 if rate is None else threshold(rate),
         "row_limit": torch.randint(0, 2**32, (b,), generator=generator) if rate is None else None,
         "mask_limit": mask_limit,
         "random_limit": random_limit,
