@@ -55,10 +55,10 @@ def declare(
     )
 
 
-def arguments(dtype: torch.dtype = torch.float64) -> contract.Args:
+def arguments(dtype: torch.dtype = torch.float64, rows: int = 300) -> contract.Args:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(300, 5, generator=generator, dtype=torch.float64)
-    return x.to(dtype), torch.randn(5, generator=generator, dtype=torch.float64).to(dtype), torch.arange(300)
+    x = torch.randn(rows, 5, generator=generator, dtype=torch.float64)
+    return x.to(dtype), torch.randn(5, generator=generator, dtype=torch.float64).to(dtype), torch.arange(rows)
 
 
 def everything(op: _op.Op, dtype: torch.dtype = torch.float64) -> None:
@@ -161,10 +161,28 @@ def mixed_up_needs(grad_out: Tensor, weight: Tensor, needs: list[bool]) -> tuple
     return found[0] if all(needs) else found[0] + 1, found[1]
 
 
+def one_element_off(grad_out: Tensor, weight: Tensor, needs: list[bool]) -> tuple[Any, Any]:
+    gradients = good_backward(grad_out, weight, needs)
+    if gradients[0] is not None:
+        gradients[0][7, 3] *= 0.99
+    return gradients
+
+
+@pytest.mark.parametrize("rows", [30, 300])
 @pytest.mark.parametrize("backward", [half_a_gradient, no_gradient, mixed_up_needs])
-def test_wrong_gradients(backward: Callable[..., Any]) -> None:
+def test_wrong_gradients(backward: Callable[..., Any], rows: int) -> None:
+    """In the whole Jacobian of a few inputs, and in a projection of many."""
+    assert (rows * 5 + 5 > contract.MOST_WHOLE) == (rows == 300)
     with pytest.raises((AssertionError, RuntimeError)):
-        contract.assert_gradient(declare(backward=backward), arguments(), "cpu")
+        contract.assert_gradient(declare(backward=backward), arguments(rows=rows), "cpu")
+
+
+def test_one_wrong_element_of_a_gradient() -> None:
+    op = declare(backward=one_element_off)
+    with pytest.raises(RuntimeError, match="Jacobian mismatch"):
+        contract.assert_gradient(op, arguments(rows=30), "cpu")
+    with pytest.raises(AssertionError, match="differs from the reference"):
+        contract.assert_parity(op, arguments(), "cpu")
 
 
 def test_silent_double_backward(monkeypatch: pytest.MonkeyPatch) -> None:
