@@ -101,7 +101,7 @@ __global__ void walk_kernel(Batch<Id> batch, int64_t all_nodes, Scratch scratch,
     const int64_t start = batch.start == nullptr ? -1 : batch.start[graph];
     const walks::Manner manner{batch.closed, batch.shuffle, key,
                                batch.sample_ids == nullptr ? graph : batch.sample_ids[graph],
-                               IN_BOUNDS(start < own.nodes) && IN_BOUNDS(start >= 0) ? start : -1};
+                               IN_BOUNDS(start < own.nodes) ? start : -1};  // below 0: none, too
     const int64_t walked = walks::walk_undirected(columns, own.first_column, workspace, manner,
                                                   staging.nodes + own.staged(), staging.edges + own.staged());
     if (walked < 0) atomicAdd(staging.wrong, 1ull);

@@ -47,10 +47,11 @@ def _batch(
     return edge_index, torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]), counts.cumsum(0)
 
 
-def _far(shape: tuple[int, ...], device: str) -> Tensor:
-    """0 first and last, and far away in between: -50000, 50000, -50000, ..."""
+def _far(shape: tuple[int, ...], distance: int, device: str) -> Tensor:
+    """0 first and last, and far away in between: -distance, distance, -distance, ..."""
     steps = torch.arange(shape[-1], device=device)
-    return torch.where((steps == 0) | (steps == shape[-1] - 1), 0, (steps % 2 * 2 - 1) * 50000).expand(shape)
+    ends = (steps == 0) | (steps == shape[-1] - 1)
+    return torch.where(ends, 0, (steps % 2 * 2 - 1) * distance).expand(shape)
 
 
 def serialize(
@@ -96,7 +97,8 @@ def serialize(
     if broken:
         value = made[broken]
         assert isinstance(value, Tensor)
-        made[broken] = value + _far(value.shape, device)
+        # A start is looked up in a walker's memory, beside which lie the other walkers': it must pass them all.
+        made[broken] = value + _far(value.shape, 1 << 28 if broken == "start" else 50000, device)
     return made
 
 
