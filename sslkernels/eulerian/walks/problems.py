@@ -97,7 +97,7 @@ def serialize(
     if broken:
         value = made[broken]
         assert isinstance(value, Tensor)
-        # A start is looked up in a walker's memory, beside which lie the other walkers': it must pass them all.
+        # A start is looked up in a walker's memory: it must pass that of the walkers beside it, too.
         made[broken] = value + _far(value.shape, 1 << 28 if broken == "start" else 50000, device)
     return made
 
