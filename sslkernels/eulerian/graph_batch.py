@@ -23,7 +23,8 @@ class GraphBatch(NamedTuple):
         """From objects with PyG's attributes, told apart by name: edge_index (2, E), x, edge_attr, num_nodes.
 
         x and edge_attr hold category numbers, (n,) or (n, F); without one there are no columns. num_nodes is
-        honoured; without it x says how many nodes there are. Needs no torch_geometric.
+        honoured; without it x says how many nodes there are (a Data of torch_geometric without either guesses
+        from its ids, with a warning of its own). Needs no torch_geometric.
 
         ValueError names the graph and the attribute: floats, ids outside [0, num_nodes), lengths or widths
         that do not fit one another, neither x nor num_nodes. Cost: O(N + E) and a few us a graph.

@@ -134,10 +134,12 @@ class GraphTokenizer:
         return GraphBatch(*decode_tokens(tokens, ptr, *self._layout()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the hyper-parameters as JSON."""
+        """Write the hyper-parameters as JSON, aside and renamed: `path` is never half a file."""
         names = ("node_features", "edge_features", "scope", "layout", "edge_direction")
-        with open(path, "w", encoding="utf-8") as file:
+        aside = f"{os.fspath(path)}.tmp"
+        with open(aside, "w", encoding="utf-8") as file:
             json.dump({name: getattr(self, name) for name in names}, file, indent=1)
+        os.replace(aside, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "GraphTokenizer":
