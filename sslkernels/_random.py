@@ -22,6 +22,9 @@ PURPOSE = SimpleNamespace(
     # (position * columns + column) word 1: random token; word 2: cluster
     top_up=3,  # (position // 4) word position % 4: rank of a unit when a row is topped up
     row_uniform=4,  # (0) word 0: the number of a row
+    span_count=5,  # (0) word 0: rounds the number of spans; word 1: which span is the shortened one
+    span_place=6,  # (i // 4) word i % 4: i-th step of a choice: starts; slots; cuts of what is kept, of noise
+    span_length=7,  # (i // 4) word i % 4: length of the i-th span
     # eulerian
     walk_edge=256,  # (position // 4) word position % 4: place of edge k (2 k, 2 k + 1), arc k (k)
     walk_start=257,  # (component) word 0: start, 1: direction, 2: order; 3 of the first: scan

@@ -29,6 +29,9 @@ enum Purpose : uint32_t {
                     // (position * columns + column) word 1: random token; word 2: cluster
   kTopUp = 3,       // (position / 4) word position % 4: rank of a unit when a row is topped up
   kRowUniform = 4,  // (0) word 0: the number of a row
+  kSpanCount = 5,   // (0) word 0: rounds the number of spans; word 1: which span is the shortened one
+  kSpanPlace = 6,  // (i / 4) word i % 4: i-th step of a choice: starts; slots; cuts of what is kept, of noise
+  kSpanLength = 7,  // (i / 4) word i % 4: length of the i-th span
   // eulerian
   kWalkEdge = 256,       // (position / 4) word position % 4: place of edge k (2 k, 2 k + 1), arc k (k)
   kWalkStart = 257,      // (component) word 0: start, 1: direction, 2: order; 3 of the first: scan

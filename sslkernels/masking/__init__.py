@@ -9,6 +9,7 @@ __getattr__, __all__ = lazy(
         "linear_cross_entropy.op": ("masked_linear_cross_entropy",),
         "results": ("Corruption",),
         "schedule": ("mask_rate",),
+        "spans.op": ("geometric_span_groups", "span_corruption", "span_mask"),
         "tokens.clusters": ("TokenClusters",),
         "tokens.op": ("corrupt_tokens", "row_uniform"),
     },
