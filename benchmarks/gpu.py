@@ -3,7 +3,7 @@
 For each line of a family's problems.TIMED (else its largest line), forward and, where there is one,
 backward: the median of CUDA events over inputs that change from call to call, so that no cache keeps them;
 the same for the reference in eager torch and under torch.compile, and for the peers that
-benchmarks/<room>.py names in gpu_peers(operator, arguments); the peak of memory beside inputs; and the
+benchmarks/<room>*.py name in gpu_peers(operator, arguments); the peak of memory beside inputs; and the
 least time that reading each input and writing each result once takes at the speed of a copy on this device.
 --device cpu is a dry run by the clock, which writes nothing.
 """
@@ -15,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ from sslkernels import _op, _problem
 
 warnings.filterwarnings("ignore", "Warning only once for all operators")
 CACHE_BYTES = 256 << 20  # more than the second-level cache of any GPU
-COPIES, CALLS = 16, 30
+COPIES, WARM_UP, CALLS = 16, 3, 30
+LONGEST = 5.0  # seconds that the calls of one rival may take
 Call = Callable[[tuple[Any, ...]], Any]
 
 
@@ -51,24 +53,27 @@ def to(args: tuple[Any, ...], device: str) -> tuple[Any, ...]:
 
 
 def seconds(call: Call, rotated: list[tuple[Any, ...]], device: str) -> float:
-    """Median seconds of a call, each with the next of the rotated inputs."""
-    for args in rotated[:3]:
-        call(args)
-    times = []
-    for at in range(CALLS):
-        args = rotated[at % len(rotated)]
+    """Median seconds of a call, each with the next of the rotated inputs; fewer calls where they are slow."""
+    began = time.perf_counter()
+
+    def timed(args: tuple[Any, ...]) -> float:
         if device == "cpu":
             start = time.perf_counter()
             call(args)
-            times.append(time.perf_counter() - start)
-            continue
+            return time.perf_counter() - start
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         call(args)
         end.record()
         end.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3)
-    return statistics.median(times)
+        return begin.elapsed_time(end) / 1e3
+
+    times = []
+    for at in range(WARM_UP + CALLS):
+        times.append(timed(rotated[at % len(rotated)]))
+        if time.perf_counter() - began > LONGEST:
+            break
+    return statistics.median(times[min(WARM_UP, len(times) - 1) :])
 
 
 def copy_speed(device: str) -> float:
@@ -112,18 +117,30 @@ def compiled_reference(op: _op.Op) -> Call:
     return lambda args: compiled(*args)
 
 
-def rivals(op: _op.Op, args: tuple[Any, ...], room: str, backward: bool) -> dict[str, Call]:
+def peers_of(op: _op.Op, args: tuple[Any, ...]) -> dict[str, Callable[[], Any]]:
+    """What the files of the operator's room name as its peers on these arguments."""
+    found: dict[str, Callable[[], Any]] = {}
+    for path in sorted(Path(__file__).parent.glob(f"{op.package.split('.')[1]}*.py")):
+        try:
+            module = importlib.import_module(f"benchmarks.{path.stem}")
+        except ImportError as error:  # a peer that is not installed here
+            print(f"benchmarks/{path.name}: {error}", file=sys.stderr)
+            continue
+        found |= getattr(module, "gpu_peers", lambda *_: {})(op.name, args)
+    return found
+
+
+def rivals(op: _op.Op, rotated: list[tuple[Any, ...]], backward: bool) -> dict[str, Call]:
+    """The reference and, forward, its compiled form and the peers: each on any of the rotated inputs."""
     found: dict[str, Call] = {"reference (eager)": on(op, "reference", backward)}
     if backward:
         return found
-    if args[0].is_cuda:
+    if rotated[0][0].is_cuda:
         found["reference (torch.compile)"] = compiled_reference(op)
-    try:
-        module = importlib.import_module(f"benchmarks.{room}")
-    except ImportError:
-        return found
-    named = getattr(module, "gpu_peers", lambda *_: {})(op.name, args)
-    return {**found, **{name: (lambda _, peer=peer: peer()) for name, peer in named.items()}}
+    made = {id(args): peers_of(op, args) for args in rotated}
+    for name in made[id(rotated[0])]:
+        found[name] = lambda args, name=name: made[id(args)][name]()
+    return found
 
 
 def measure(op: _op.Op, line: str, device: str, speed: float, backward: bool) -> None:
@@ -144,8 +161,7 @@ def measure(op: _op.Op, line: str, device: str, speed: float, backward: bool) ->
         "least_seconds": moved / speed,
         "peak_bytes": peak_memory(ours, rotated[0], device),
     }
-    room = op.package.split(".")[1]
-    for peer, call in rivals(op, rotated[0], room, backward).items():
+    for peer, call in rivals(op, rotated, backward).items():
         try:
             theirs = seconds(call, rotated, device)
             used = peak_memory(call, rotated[0], device)

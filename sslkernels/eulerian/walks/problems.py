@@ -204,3 +204,11 @@ UNCHECKED = (
     "serialize graphs=9 nodes=5 edges=6 edge_ptr=true broken=edge_index seed=3",
     "serialize graphs=9 nodes=5 edges=6 start=true broken=start seed=4",
 )
+
+# What benchmarks/gpu.py times: batches of the size of molecules.
+TIMED = (
+    "serialize graphs=512 nodes=33 kind=tree",
+    "serialize graphs=4096 nodes=33 kind=tree",
+    "serialize graphs=32768 nodes=33 kind=tree",
+    "serialize graphs=4096 nodes=33 edges=18",
+)

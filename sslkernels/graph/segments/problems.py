@@ -90,3 +90,11 @@ UNCHECKED = (
     "segment_softmax n=40 d=3 segments=9 lengths=outside dtype=fp32",
     "segment_softmax n=600 d=2 segments=4 lengths=outside dtype=fp32",
 )
+
+# What benchmarks/gpu.py times: the edges of batches of molecules, by target.
+TIMED = (
+    "segment_softmax n=20000 d=8 segments=9000 dtype=fp32",
+    "segment_softmax n=200000 d=8 segments=90000 dtype=fp32",
+    "segment_softmax n=2000000 d=8 segments=900000 dtype=fp32",
+    "segment_softmax n=2000000 d=8 segments=900000 dtype=bf16",
+)

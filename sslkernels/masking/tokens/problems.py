@@ -128,3 +128,13 @@ LINES = (
     "corrupt_tokens b=4 l=30 v=3 clusters=1 specials=1 rate=1 scheme=slm exclude=true",
     "corrupt_tokens b=5 l=20 f=2 v=50 clusters=5 groups=words rate=0.5 capacity=4",
 )
+
+# What benchmarks/gpu.py times: batches of text.
+TIMED = (
+    "corrupt_tokens b=32 l=512 v=30522",
+    "corrupt_tokens b=256 l=512 v=30522",
+    "corrupt_tokens b=4096 l=512 v=30522",
+    "corrupt_tokens b=256 l=512 v=30522 groups=words",
+    "corrupt_tokens b=256 l=512 v=30522 scheme=rts clusters=100",
+    "row_uniform b=100000",
+)
