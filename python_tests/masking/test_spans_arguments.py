@@ -37,6 +37,10 @@ ROWS: list[tuple[dict, str, type[Exception]]] = [
     ({"lengths": LENGTHS > 3}, "lengths must be int32 or int64", ValueError),
     ({"lengths": LENGTHS[None]}, "lengths must have shape", ValueError),
     ({"lengths": "12"}, "lengths", TypeError),
+    ({"lengths": [12, 7.5, 0]}, r"lengths\[1\] must be an int", TypeError),
+    ({"lengths": [[12], [7], [0]]}, r"lengths\[0\] must be an int", TypeError),
+    ({"lengths": [12, 2**70, 0]}, r"lengths\[1\]", ValueError),
+    ({"lengths": [12, 7, -1]}, r"lengths\[2\] is -1, outside", ValueError),
     ({"lengths": 12}, "lengths", TypeError),
     ({"seed": None}, "seed must be given", ValueError),
     ({"seed": -1}, "seed", ValueError),
@@ -110,7 +114,7 @@ CASES: list[tuple[Callable[..., Any], dict, str, type[Exception]]] = [
 ]
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["cpu", "reference", "triton"])
 @pytest.mark.parametrize(("call", "change", "message", "kind"), CASES, ids=lambda value: str(value)[:40])
 def test_bad_arguments(
     call: Callable[..., Any], change: dict, message: str, kind: type[Exception], backend: str

@@ -159,6 +159,14 @@ def test_native_agrees_with_the_reference(problem: tuple[Callable[..., Any], dic
         assert torch.equal(left, right)
 
 
+@settings(max_examples=12, deadline=None)
+@given(problems())
+def test_triton_agrees(problem: tuple[Callable[..., Any], dict]) -> None:
+    """Few: a program takes the interpreter some milliseconds."""
+    for left, right in zip(on("cpu", *problem), on("triton", *problem), strict=True):
+        assert torch.equal(left, right)
+
+
 # -- laws ----------------------------------------------------------------------------------------------------
 
 

@@ -51,9 +51,13 @@ def length_limits(p: float, max_span: int) -> list[int]:
 length_limits_once = functools.lru_cache(maxsize=64)(length_limits)
 
 
-def check_rows(lengths: Tensor, longest: int, seed: int, step: int) -> None:
+def check_numbers(longest: int, seed: int, step: int) -> None:
     check_stream(seed, step)
     as_int("max_length", longest, 0, LONGEST)
+
+
+def check_rows(lengths: Tensor, longest: int, seed: int, step: int) -> None:
+    check_numbers(longest, seed, step)
     bad = ((lengths < 0) | (lengths > longest)).nonzero()
     if len(bad):
         row = int(bad[0])

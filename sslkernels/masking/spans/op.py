@@ -39,7 +39,7 @@ _span_mask = Op(
     reference=reference.span_mask,
     fake=_span_mask_fake,
     check=checks.span_mask,
-    triton=False,
+    triton=True,
 )
 
 _geometric_span_groups = Op(
@@ -49,7 +49,7 @@ _geometric_span_groups = Op(
     reference=reference.geometric_span_groups,
     fake=_groups_fake,
     check=checks.geometric_span_groups,
-    triton=False,
+    triton=True,
 )
 
 _span_corruption = Op(
@@ -60,12 +60,17 @@ _span_corruption = Op(
     reference=reference.span_corruption,
     fake=_corruption_fake,
     check=checks.span_corruption,
-    triton=False,
+    triton=True,
 )
 
 
 def _as_lengths(value: Any) -> Any:
-    return torch.tensor(value, dtype=torch.int64) if isinstance(value, list | tuple) else value
+    """A list of ints as a tensor; anything else is left to the shape line."""
+    if not isinstance(value, list | tuple):
+        return value
+    return torch.tensor(
+        [as_int(f"lengths[{row}]", length) for row, length in enumerate(value)], dtype=torch.int64
+    )
 
 
 def _int64(value: Any) -> Any:
