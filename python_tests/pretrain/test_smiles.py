@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sslkernels.eulerian import GraphBatch
-from sslkernels.pretrain import smiles
+from sslkernels.pretrain import lines, smiles
 from sslkernels.pretrain.config import UserError
 from sslkernels.pretrain.smiles import Molecules, nci_smiles, nci_tpsa, read_smiles
 
@@ -80,7 +80,7 @@ def test_bad_lines_are_counted_and_named(tmp_path, said, workers, monkeypatch):
 def test_many_bad_lines_are_only_counted(tmp_path, said):
     path = write(tmp_path / "a.smi", "C\n" + "bad\n" * 100)
     assert len(Molecules.read(path, 9, said.append)) == 1
-    assert len(said) == smiles.SHOWN + 2
+    assert len(said) == lines.SHOWN + 2
     assert "100 of 101" in said[-1]
 
 

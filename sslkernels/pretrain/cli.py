@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 USAGE = "python -m sslkernels.pretrain RECIPE [key=value ...] [--data PATH] [--out DIR] [--resume DIR]"
 OLDEST_TORCH = (2, 10)
-OPTIONAL = ("torch", "safetensors", "matplotlib", "rich", "rdkit")
+OPTIONAL = ("torch", "safetensors", "matplotlib", "rich", "rdkit", "tokenizers")
 Saved = dict[str, Any] | None  # config.json of the run that goes on
 
 
@@ -166,13 +166,14 @@ class Job:
         self.name, self.recipe, self.ranks = name, recipe, ranks
         self.options, self.saved, self.config = options, saved, recipe.config
         self.run: Path | None = None  # the run directory, once it is this run's
+        recipe.resumed = options.resume
 
     def do(self, stop: StopRequest) -> int:
         from sslkernels.pretrain.loop import train
 
         _deterministic()
         data = self._data()
-        run, first = self.ranks.first(self._folder)
+        run, first = self.ranks.first(lambda: self._folder(data))
         self.run = run
         self.ranks.say(f"run directory: {run}")
         if first == self.config.steps and self.ranks.first((run / "results.json").exists):
@@ -195,12 +196,13 @@ class Job:
         path = self.options.data or (Path(before) if before and Path(before).exists() else None)
         path = path or self.recipe.default_data()
         self.path = path.resolve() if path is not None else None
-        self.sha256 = checksum(self.path) if self.path is not None else None
+        self.sha256 = checksum(self.path) if self.path is not None else self.recipe.default_sha256()
         if self.saved is not None and self.saved["data_sha256"] != self.sha256:
-            raise UserError(f"--data: {path} is not what the run was started with ({before})")
+            now, then = path or "what the recipe reads here", before or "what it read there"
+            raise UserError(f"--data: {now} is not what the run was started with ({then})")
         return self.recipe.make_data(self.path)
 
-    def _folder(self) -> tuple[Path, int]:
+    def _folder(self, data: Any) -> tuple[Path, int]:
         """The run directory with its config.json, made or taken up, and the step to go on from."""
         from sslkernels.pretrain import checkpoint
 
@@ -213,8 +215,10 @@ class Job:
         if first > self.config.steps:
             raise UserError(f"steps is {self.config.steps}, but {run} has a checkpoint of step {first}")
         run.mkdir(parents=True, exist_ok=True)
-        data = str(self.path) if self.path is not None else None
-        configuration.save(run, _full_name(self.name), self.config, data, self.sha256)
+        if self.saved is None:
+            self.recipe.save_beside(run, data)  # before config.json: with it the run can go on
+        path = str(self.path) if self.path is not None else None
+        configuration.save(run, _full_name(self.name), self.config, path, self.sha256)
         return run, first
 
     def resume_line(self) -> str:

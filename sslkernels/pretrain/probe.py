@@ -38,3 +38,27 @@ def _left_out(u: Tensor, s: Tensor, y: Tensor, penalty: float) -> Tensor:
     fitted = u @ (shrink * (u.T @ y))
     leverage = (u.square() * shrink).sum(1) + 1 / len(y)
     return (y - fitted) / (1 - leverage).clamp(min=1e-9)
+
+
+def ridge_auc(features: Tensor, positive: Tensor, *, labels: int, splits: int = 5, seed: int = 0) -> float:
+    """Area under the ROC curve of ridge regression on `labels` rows, on the rest; mean over `splits` draws.
+
+    features (N, D), positive bool (N,), regressed as 1 and -1; columns and penalty as in `ridge_rmse`.
+    """
+    areas = []
+    for split in range(splits):
+        order = torch.randperm(len(positive), generator=torch.Generator().manual_seed(seed + split))
+        known, rest = order[:labels], order[labels:]
+        target = positive[known].double() * 2 - 1
+        areas.append(auc(_ridge(features[known].double(), target, features[rest].double()), positive[rest]))
+    return sum(areas) / len(areas)
+
+
+def auc(scores: Tensor, positive: Tensor) -> float:
+    """How often one of `positive` (bool) scores above one that is not; ties count half; NaN without both."""
+    _, place, size = scores.unique(return_inverse=True, return_counts=True)
+    rank = (size.cumsum(0).double() - (size - 1).double() / 2)[place]  # the mean rank of equal scores
+    yes, no = int(positive.sum()), int((~positive).sum())
+    if not yes or not no:
+        return float("nan")
+    return float((rank[positive].sum() - yes * (yes + 1) / 2) / (yes * no))

@@ -50,6 +50,7 @@ class Recipe:
 
     Config: ClassVar[type[TrainConfig]] = TrainConfig
     accumulates: ClassVar[bool] = True  # False where negatives come from the batch: they do not add up
+    resumed: Path | None = None  # the directory of the run that goes on, known before `make_data`
 
     def __init__(self, config: Any, say: Any = print) -> None:
         self.config = config
@@ -59,9 +60,16 @@ class Recipe:
         """The file or folder used without --data; None where the data come from elsewhere."""
         return None
 
+    def default_sha256(self) -> str | None:
+        """Of the data used where there is no path at all; None where they cannot change between two runs."""
+        return None
+
     def make_data(self, path: Path | None) -> Data:
         """Raises UserError where `path` cannot be read or holds no usable sample."""
         raise NotImplementedError
+
+    def save_beside(self, run: Path, data: Data) -> None:
+        """Write what `make_data` must find again (a tokenizer) into a new run's directory, on rank 0."""
 
     def make_model(self, data: Data) -> nn.Module:
         """The same weights on every rank: torch's generator has just been seeded."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import multiprocessing
 import signal
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,8 @@ import torch
 from sslkernels.eulerian import GraphBatch
 from sslkernels.molecules import parse_smiles
 from sslkernels.pretrain.config import UserError
+from sslkernels.pretrain.lines import BadLines, kind, opened
 
-SHOWN = 20  # bad lines that are shown one by one
 CHUNK = 1024  # lines parsed at a time
 
 
@@ -46,19 +44,8 @@ def read_smiles(path: Path) -> Iterator[tuple[int, str]]:
     .smi: the first word of each line that is not empty. .csv, .tsv: the column whose name is or holds
     "smiles". Raises UserError where the file cannot be read or has no such column.
     """
-    try:
-        with _opened(path) as file:
-            kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
-            yield from _columns(path, file, kind) if kind in ("csv", "tsv") else _words(file)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        raise UserError(f"{path}: {reason}") from None
-
-
-def _opened(path: Path) -> io.TextIOBase:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+    with opened(path) as file:
+        yield from _columns(path, file, kind(path)) if kind(path) in ("csv", "tsv") else _words(file)
 
 
 def _words(file: io.TextIOBase) -> Iterator[tuple[int, str]]:
@@ -67,8 +54,8 @@ def _words(file: io.TextIOBase) -> Iterator[tuple[int, str]]:
             yield number, line.split()[0]
 
 
-def _columns(path: Path, file: io.TextIOBase, kind: str) -> Iterator[tuple[int, str]]:
-    reader = csv.reader(file, delimiter="\t" if kind == "tsv" else ",")
+def _columns(path: Path, file: io.TextIOBase, ending: str) -> Iterator[tuple[int, str]]:
+    reader = csv.reader(file, delimiter="\t" if ending == "tsv" else ",")
     header = [name.strip() for name in next(reader, [])]
     lower = [name.lower() for name in header]
     named = [place for place, name in enumerate(lower) if name == "smiles"]
@@ -105,7 +92,7 @@ class Molecules:
         """
         numbers: list[int] = []
         kept: list[tuple[np.ndarray, ...]] = []
-        report, count, above = _BadLines(say), 0, 0
+        report, count, above = BadLines("molecule", say), 0, 0
         for lines, graphs in _parsed(path, workers):
             for (number, smiles), graph in zip(lines, graphs, strict=True):
                 if graph is None:
@@ -196,21 +183,3 @@ def _parse(lines: list[Line]) -> tuple[list[Line], list[Graph]]:
     graphs = parse_smiles([smiles for _, smiles in lines])
     compact = [g and tuple(part.astype(kind) for part, kind in zip(g, kinds, strict=True)) for g in graphs]
     return lines, compact
-
-
-class _BadLines:
-    """Says which lines are no molecules: the first ones one by one, then their number."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say, self.count = say, 0
-
-    def add(self, number: int, smiles: str) -> None:
-        self.count += 1
-        if self.count <= SHOWN:
-            self.say(f"line {number}: no molecule: {smiles[:60]!r}")
-        elif self.count == SHOWN + 1:
-            self.say("further lines like these are only counted")
-
-    def close(self, lines: int) -> None:
-        if self.count:
-            self.say(f"{self.count} of {lines} lines are no molecules: left out")
