@@ -67,15 +67,39 @@ def t5(ids: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.nda
     return t5_sentinels(ids, mask), t5_targets(ids, mask)
 
 
+def tight_t5(ids: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The same in tight NumPy: the cuts of all rows at once, by a partial sort of random numbers."""
+    rows, length = ids.shape
+    noise = round(length * 0.15)
+    spans = round(noise / 3.0)
+
+    def sizes(items: int) -> np.ndarray:
+        random_order = np.argpartition(random.random((rows, items - 1), dtype=np.float32), spans - 2, axis=1)
+        edges = np.zeros((rows, spans + 1), dtype=np.int64)
+        edges[:, 1:-1] = np.sort(random_order[:, : spans - 1], axis=1) + 1
+        edges[:, -1] = items
+        return np.diff(edges, axis=1)
+
+    starts = np.stack([sizes(length - noise), sizes(noise)], axis=2).reshape(rows, -1).cumsum(1)[:, :-1]
+    begins = np.zeros(ids.shape, dtype=np.int8)
+    begins[np.arange(rows)[:, None], starts] = 1
+    mask = np.cumsum(begins, axis=1) % 2 == 1
+    return t5_sentinels(ids, mask), t5_targets(ids, mask)
+
+
 def test_t5(race: Race, threads: int) -> None:
     generator, random = torch.Generator().manual_seed(0), np.random.default_rng(0)
     ids = torch.randint(0, VOCABULARY - 100, (256, 512), generator=generator)
     lengths, array = torch.full((256,), 512), ids.numpy()
-    assert [part.shape for part in t5(array, random)] == [(256, 461), (256, 103)]
+    for peer in (t5, tight_t5):
+        assert [part.shape for part in peer(array, random)] == [(256, 461), (256, 103)]
     race(
         f"T5 span corruption b=256 l=512 threads={threads}",
         lambda: span_corruption(ids, lengths, sentinel_start=SENTINEL, seed=1),
-        {"released method (NumPy)": lambda: t5(array, random)},
+        {
+            "released method (NumPy)": lambda: t5(array, random),
+            "tight NumPy": lambda: tight_t5(array, random),
+        },
         floor={"released method (NumPy)": 100},
     )
 

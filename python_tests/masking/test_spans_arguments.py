@@ -139,6 +139,17 @@ def same(left: Any, right: Any) -> bool:
     return all(torch.equal(one, other) for one, other in zip(left, right, strict=True))
 
 
+@pytest.mark.parametrize("call", [mask, groups])
+def test_lengths_that_nobody_checked(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU values are not looked at: a row whose length is no length has no span, the others stay."""
+    kernels = pytest.importorskip("sslkernels.masking.spans.triton_kernels")
+    monkeypatch.setattr(kernels, "_checked", lambda tensor: False)
+    for bad in (-1, 13, 2**62, -(2**63), 2**32 + 5):
+        with sslkernels.use("triton"):
+            found = call(lengths=torch.tensor([12, bad, 7]))
+        assert same(found, call(lengths=torch.tensor([12, 0, 7])))
+
+
 # -- compiled calls ------------------------------------------------------------------------------------------
 
 COMPILED: list[Callable[..., Any]] = [

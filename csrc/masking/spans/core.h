@@ -47,6 +47,11 @@ struct Rows {
   }
 };
 
+// Rows that are worth a thread: some 50 us, because waking one up may take as long.
+inline int64_t grain(int64_t width, int64_t positions) {
+  return std::max<int64_t>(1, positions / (width + 1));
+}
+
 inline void require(bool holds, const char* message) {
   if (!holds) throw std::invalid_argument(message);
 }
@@ -108,7 +113,7 @@ inline int64_t count_spans(double rate, int64_t length, int64_t span, int64_t le
 template <class Loop>
 void span_mask(const Loop& loop, const Rows& rows, int64_t max_length, double rate, int64_t span,
                int64_t min_spans, bool* mask) {
-  loop(rows.count, std::max<int64_t>(1, 8192 / (max_length + 1)), [&](int64_t begin, int64_t end) {
+  loop(rows.count, grain(max_length, 65536), [&](int64_t begin, int64_t end) {
     Drawn drawn;
     Places starts;
     for (int64_t row = begin; row < end; ++row) {
@@ -180,7 +185,7 @@ class SpanLengths {
 template <class Loop>
 void geometric_span_groups(const Loop& loop, const Rows& rows, int64_t max_length, double budget,
                            const std::vector<int64_t>& limits, int32_t* groups) {
-  loop(rows.count, std::max<int64_t>(1, 8192 / (max_length + 1)), [&](int64_t begin, int64_t end) {
+  loop(rows.count, grain(max_length, 65536), [&](int64_t begin, int64_t end) {
     SpanLengths draws(limits);
     Drawn drawn;
     Places slots;
@@ -347,7 +352,7 @@ void corrupt_row(const Text<Id>& text, const Id* ids, const Noise& noise, const 
 template <class Id, class Loop>
 void span_corruption(const Loop& loop, const Rows& rows, const Text<Id>& text, const Widths& widths,
                      Id* inputs, Id* targets) {
-  loop(rows.count, std::max<int64_t>(1, 8192 / (text.width + 1)), [&](int64_t begin, int64_t end) {
+  loop(rows.count, grain(text.width, 32768), [&](int64_t begin, int64_t end) {
     Stretches stretches;
     for (int64_t row = begin; row < end; ++row) {
       const int64_t length = rows.length(row);

@@ -103,8 +103,9 @@ def span_mask(
     span        length of a span; a row shorter than it has none, whatever min_spans says
     return_rate also return float32 (B,): the share of each row that is masked, 0 in an empty row
 
-    A row depends on (seed, step, sample id) and its length alone. Raises ValueError naming the argument:
-    lengths outside [0, max_length], a rate that is negative or not finite, span < 1, min_spans < 0.
+    A row depends on (seed, step, sample id) and its length alone. A compiled graph holds the rate as a
+    constant: each new one compiles anew. Raises ValueError naming the argument: lengths outside
+    [0, max_length], a rate that is negative or not finite, span < 1, min_spans < 0.
     Cost: one byte written a position, one draw a span. wav2vec 2.0 (Baevski et al., NeurIPS 2020), 3.1.
     """
     rate = checks.finite_rate(rate)

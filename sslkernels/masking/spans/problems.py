@@ -8,8 +8,10 @@ from sslkernels.masking.spans.checks import length_limits
 
 
 def _lengths(b: int, l: int, kind: str, dtype: str, generator: torch.Generator) -> torch.Tensor:  # noqa: E741
-    """full: all l; mixed: anything from 0 to l, both of them among it."""
+    """full: all l; mixed: anything from 0 to l, both of them among it; outside: also some that are not."""
     lengths = torch.full((b,), l)
+    if kind == "outside":
+        lengths[::2] = torch.tensor([-1, l + 1, 2**31 - 1, -(2**31)]).repeat(b)[: len(lengths[::2])]
     if kind == "mixed":
         lengths = torch.randint(0, l + 1, (b,), generator=generator)
         lengths[:2] = torch.tensor([0, l])[:b]
@@ -130,4 +132,21 @@ LINES = (
     "span_corruption b=2 l=1100 mean=11",
     "span_corruption b=0 l=8",
     "span_corruption b=3 l=0 eos=7",
+)
+
+# Lengths that a GPU's kernel does not look at: nothing is compared, but it must stay inside its memory.
+UNCHECKED = (
+    "span_mask b=9 l=40 lengths=outside",
+    "span_mask b=9 l=40 lengths=outside of=int32 least=99",
+    "geometric_span_groups b=9 l=40 lengths=outside budget=1",
+)
+
+# What benchmarks/gpu.py times: batches of speech and of text.
+TIMED = (
+    "span_mask b=32 l=1500",
+    "span_mask b=2048 l=1500",
+    "geometric_span_groups b=256 l=512",
+    "geometric_span_groups b=4096 l=512",
+    "span_corruption b=256 l=512 lengths=full",
+    "span_corruption b=4096 l=512 lengths=full",
 )
