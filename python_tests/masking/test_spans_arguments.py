@@ -195,6 +195,25 @@ def test_values_are_checked_in_compiled_graphs(call: Callable[..., Any]) -> None
         compiled(torch.tensor([2, 13, 14]), IDS, 12, 1, 1, names)
 
 
+@pytest.mark.parametrize("call", COMPILED, ids=["span_mask", "geometric_span_groups", "span_corruption"])
+def test_exported(call: Callable[..., Any]) -> None:
+    """Any batch and any width, though the width is a number of the call, taken from a shape."""
+
+    class Module(torch.nn.Module):
+        def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> Any:
+            return call(lengths, ids, ids.shape[1], 7, 2, None)
+
+    def inputs(batch: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        ids = torch.arange(batch * width).reshape(batch, width)
+        return ids, torch.arange(batch) * 5 % (width + 1)
+
+    batch, width = torch.export.Dim("batch"), torch.export.Dim("width")
+    dynamic = ({0: batch, 1: width}, {0: batch})
+    program = torch.export.export(Module(), inputs(3, 20), dynamic_shapes=dynamic).module()
+    for size in ((5, 33), (2, 11)):
+        assert same(program(*inputs(*size)), Module()(*inputs(*size)))
+
+
 def test_compiled_outputs_can_be_used() -> None:
     """The widths are known only when the call has run; what follows in the graph goes by them."""
     torch._dynamo.reset()

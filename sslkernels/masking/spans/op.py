@@ -64,13 +64,17 @@ _span_corruption = Op(
 )
 
 
-def _as_lengths(value: Any) -> Any:
-    """A list of ints as a tensor; anything else is left to the shape line."""
+def _as_lengths(value: Any, beside: Any) -> Any:
+    """A list of ints as a tensor on the device of `beside`; anything else is left to the shape line."""
     if not isinstance(value, list | tuple):
         return value
-    return torch.tensor(
-        [as_int(f"lengths[{row}]", length) for row, length in enumerate(value)], dtype=torch.int64
-    )
+    lengths = [as_int(f"lengths[{row}]", length) for row, length in enumerate(value)]
+    return torch.tensor(lengths, dtype=torch.int64, device=getattr(beside, "device", None))
+
+
+def _number(name: str, value: Any, *limits: int) -> Any:
+    """An int in its limits; one that export traces stays as it is, and the kernel checks it."""
+    return value if isinstance(value, torch.SymInt) else as_int(name, value, *limits)
 
 
 def _int64(value: Any) -> Any:
@@ -96,7 +100,7 @@ def span_mask(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Spans of one length at random starts, which may overlap: bool (B, max_length), True where masked.
 
-    lengths     int32 or int64 (B,), each in [0, max_length]: nothing is masked behind them
+    lengths     int32 or int64 (B,), or a list, each in [0, max_length]: nothing is masked behind them
     rate        a row has floor(rate * length / span + eps) spans, eps uniform in [0, 1) and drawn a row, but
                 at least min_spans and at most length - span + 1, the number of starts, drawn without
                 replacement. Spans overlap, so that less is masked; a rate above 1 is allowed
@@ -109,14 +113,14 @@ def span_mask(
     Cost: one byte written a position, one draw a span. wav2vec 2.0 (Baevski et al., NeurIPS 2020), 3.1.
     """
     rate = checks.finite_rate(rate)
-    least = as_int("min_spans", min_spans, 0)
-    known = _as_lengths(lengths)
+    least = _number("min_spans", min_spans, 0)
+    known = _as_lengths(lengths, sample_ids)
     mask: Tensor = _span_mask(
         known,
         _int64(sample_ids),
-        as_int("max_length", max_length, 0, checks.LONGEST),
+        _number("max_length", max_length, 0, checks.LONGEST),
         rate,
-        as_int("span", span, 1),
+        _number("span", span, 1),
         least,
         _seed("span_mask", rate > 0 or least > 0, seed, step),
         step,
@@ -154,13 +158,13 @@ def geometric_span_groups(
     (Joshi et al., TACL 2020), section 3.1.
     """
     p = checks.positive("p", p, 1)
-    longest = as_int("max_span", max_span, 1, checks.LARGEST_SPAN)
+    longest = _number("max_span", max_span, 1, checks.LARGEST_SPAN)
     budget = checks.between("budget", budget, 0, 1)
     make_limits = checks.length_limits if torch.compiler.is_compiling() else checks.length_limits_once
     groups: Tensor = _geometric_span_groups(
-        _as_lengths(lengths),
+        _as_lengths(lengths, sample_ids),
         _int64(sample_ids),
-        as_int("max_length", max_length, 0, checks.LONGEST),
+        _number("max_length", max_length, 0, checks.LONGEST),
         budget,
         make_limits(p, longest),
         _seed("geometric_span_groups", budget > 0, seed, step),
@@ -203,13 +207,13 @@ def span_corruption(
     """
     outputs: tuple[Tensor, Tensor, Tensor, Tensor] = _span_corruption(
         ids,
-        _as_lengths(lengths),
+        _as_lengths(lengths, ids),
         _int64(sample_ids),
         checks.between("noise_density", noise_density, 0, 1),
         checks.positive("mean_span", mean_span),
-        as_int("sentinel_start", sentinel_start, 0),
-        None if eos_id is None else as_int("eos_id", eos_id),
-        as_int("pad_id", pad_id),
+        _number("sentinel_start", sentinel_start, 0),
+        None if eos_id is None else _number("eos_id", eos_id),
+        _number("pad_id", pad_id),
         require_seed("span_corruption", seed, step),
         step,
     )
