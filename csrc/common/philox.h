@@ -31,7 +31,8 @@ enum Purpose : uint32_t {
   kRowUniform = 4,  // (0) word 0: the number of a row
   kSpanCount = 5,   // (0) word 0: rounds the number of spans; word 1: which span is the shortened one
   kSpanPlace = 6,  // (i / 4) word i % 4: i-th step of a choice: starts; slots; cuts of what is kept, of noise
-  kSpanLength = 7,  // (i / 4) word i % 4: length of the i-th span
+  kSpanLength = 7,    // (i / 4) word i % 4: length of the i-th span
+  kSampleToken = 13,  // (0) words 0 and 1, low and high: block of 256 columns; 2 and 3: column in it
   // eulerian
   kWalkEdge = 256,       // (position / 4) word position % 4: place of edge k (2 k, 2 k + 1), arc k (k)
   kWalkStart = 257,      // (component) word 0: start, 1: direction, 2: order; 3 of the first: scan

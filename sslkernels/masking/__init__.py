@@ -8,6 +8,7 @@ __getattr__, __all__ = lazy(
         "layers": ("ClusterRandomTokenSubstitution", "MaskedLM", "RandomTokenSubstitution", "SwappedLM"),
         "linear_cross_entropy.op": ("masked_linear_cross_entropy",),
         "results": ("Corruption",),
+        "sampling.op": ("sample_tokens",),
         "schedule": ("mask_rate",),
         "spans.op": ("geometric_span_groups", "span_corruption", "span_mask"),
         "tokens.clusters": ("TokenClusters",),
