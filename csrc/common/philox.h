@@ -32,6 +32,9 @@ enum Purpose : uint32_t {
   kSpanCount = 5,   // (0) word 0: rounds the number of spans; word 1: which span is the shortened one
   kSpanPlace = 6,  // (i / 4) word i % 4: i-th step of a choice: starts; slots; cuts of what is kept, of noise
   kSpanLength = 7,    // (i / 4) word i % 4: length of the i-th span
+  kPatchRank = 9,     // (view * ceil(patches / 4) + patch / 4) word patch % 4: rank of a patch in a view
+  kPatchShape = 10,   // (view * patches + rectangle) word 0: area, 1: aspect, 2: its patch, 3: order
+  kPatchPlace = 11,   // (view * patches + rectangle) word 0: row of its patch, 1: column
   kSampleToken = 13,  // (0) words 0 and 1, low and high: block of 256 columns; 2 and 3: column in it
   // eulerian
   kWalkEdge = 256,       // (position / 4) word position % 4: place of edge k (2 k, 2 k + 1), arc k (k)

@@ -7,7 +7,8 @@ __getattr__, __all__ = lazy(
     {
         "layers": ("ClusterRandomTokenSubstitution", "MaskedLM", "RandomTokenSubstitution", "SwappedLM"),
         "linear_cross_entropy.op": ("masked_linear_cross_entropy",),
-        "results": ("Corruption",),
+        "patches.op": ("gather_visible", "patch_mask", "scatter_visible"),
+        "results": ("Corruption", "PatchMask"),
         "sampling.op": ("sample_tokens",),
         "schedule": ("mask_rate",),
         "spans.op": ("geometric_span_groups", "span_corruption", "span_mask"),

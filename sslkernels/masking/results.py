@@ -18,3 +18,16 @@ class Corruption(NamedTuple):
     selected: Any
     positions: Any = None
     counts: Any = None
+
+
+class PatchMask(NamedTuple):
+    """Which patches of a grid are hidden, in V views a sample; tensors.
+
+    mask     bool (B, V, N): True where hidden
+    keep     int64 (B, V, K): the visible patches, ascending
+    restore  int64 (B, V, N): where each patch stands in cat(visible, hidden), both ascending
+    """
+
+    mask: Any
+    keep: Any
+    restore: Any
