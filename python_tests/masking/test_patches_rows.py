@@ -290,6 +290,27 @@ def test_sizes_of_the_operators_are_checked() -> None:
             call()
 
 
+def test_a_gpu_skips_what_is_out_of_range(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There values are not looked at first: nothing outside is read or written."""
+    pytest.importorskip("triton")
+    if backend != "cpu" or torch.cuda.is_available():
+        pytest.skip("runs once, under the interpreter")
+    from sslkernels.masking.patches import checks
+
+    monkeypatch.setattr(checks, "checked_device", lambda tensor: False)
+    x, fill = randn(2, 4, 3).requires_grad_(), randn(3, seed=1).requires_grad_()
+    keep = torch.tensor([[1, -1, 4], [2**62, 3, -(2**63)]])
+    with sslkernels.use("triton"):
+        visible = gather_visible(x, keep)
+        (grad,) = torch.autograd.grad(visible, x, torch.ones_like(visible))
+        out = scatter_visible(x, torch.tensor([[1, -1, 2**62, 0], [3, 2, -(2**63), 1]]), fill)
+    assert torch.equal(visible[0], torch.stack([x[0, 1], torch.zeros(3), torch.zeros(3)]))
+    assert torch.equal(visible[1], torch.stack([torch.zeros(3), x[1, 3], torch.zeros(3)]))
+    assert grad.sum(-1).tolist() == [[0, 3, 0, 0], [0, 0, 0, 3]]
+    assert torch.equal(out[0], torch.stack([x[0, 1], fill, fill, x[0, 0]]))
+    assert torch.equal(out[1], torch.stack([x[1, 3], x[1, 2], fill, x[1, 1]]))
+
+
 # -- compiled ------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ constexpr int64_t kCopied = 1 << 16;  // bytes that are worth a thread
 template <class Id>
 int64_t find_outside(const Id* index, int64_t n, int64_t limit) {
   using Unsigned = std::make_unsigned_t<Id>;
-  if (limit > int64_t{1} << 31) limit = int64_t{1} << 31;  // no int32 passes it; sizes of int64 are smaller
+  if (sizeof(Id) == 4) limit = std::min(limit, int64_t{1} << 31);  // past every index
   const Unsigned bound = static_cast<Unsigned>(limit);
   for (int64_t begin = 0; begin < n; begin += 1024) {
     const int64_t end = std::min<int64_t>(n, begin + 1024);

@@ -23,6 +23,7 @@ from sslkernels.masking.patches.triton_programs import (
 )
 
 _WIDEST = 1024
+_MOST_TILES = 1 << 20  # a program holds a grid in one block
 _ROWS = 64  # whose hidden gradients one program adds up
 
 
@@ -52,6 +53,8 @@ def patch_mask(
     """The operator; its limits are checked always, they are plain numbers."""
     given = (frames, rows, columns, tile_rows, tile_columns, views, masked, covered, block, least, low, high)
     checks.check_mask(sample_ids, *given, seed, step)
+    if rows * columns > _MOST_TILES:
+        raise ValueError(f"rows x columns must be at most 2^20 tiles here, got {rows} x {columns}")
     tiles, tile = rows * columns, frames * tile_rows * tile_columns
     shape, cells, kept = (sample_ids.shape[0], views), tiles * tile, (tiles - masked) * tile
     sample_ids = sample_ids.contiguous()
