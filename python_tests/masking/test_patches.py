@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.testing
 from torch import Tensor
 
 import sslkernels
@@ -468,3 +469,20 @@ def test_compiles_with_changing_ratio(backend: str) -> None:
         expected = patch_mask(3, (6, 6), ratio, seed=1)
         for left, right in zip(masks(torch.arange(3), ratio), expected, strict=True):
             assert torch.equal(left, right)
+
+
+def test_compiles_with_every_number_dynamic(backend: str) -> None:
+    """dynamic=True makes symbols of sizes, shares and aspects, the defaults among them."""
+    only_on(backend, "cpu")
+    torch._dynamo.reset()
+
+    def masks(x: Tensor, step: int, ratio: float, aspect: tuple[float, float]) -> PatchMask:
+        grid = (x.shape[1] // 2, x.shape[2] // 2)
+        return patch_mask(x.shape[0], grid, ratio, kind="block", aspect=aspect, seed=1, step=step)
+
+    compiled = torch.compile(masks, fullgraph=True, dynamic=True, backend="aot_eager")
+    cases = [((2, 8, 8), 0.5, (0.3, 3.33)), ((3, 8, 12), 0.5, (1.0, 1.0)), ((4, 10, 6), 0.3, (0.25, 2.5))]
+    for step, (shape, ratio, aspect) in enumerate(cases):
+        x = torch.zeros(shape)
+        found, expected = compiled(x, step, ratio, aspect), masks(x, step, ratio, aspect)
+        assert all(torch.equal(left, right) for left, right in zip(found, expected, strict=True))

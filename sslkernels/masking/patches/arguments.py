@@ -101,22 +101,13 @@ def _tiles(name: str, share: float, cells: int, tile: tuple[int, ...]) -> int:
 def _aspect(aspect: Any, tile: tuple[int, ...]) -> tuple[int, int]:
     """Both ends of the aspect (height over width, in cells) as logarithms, for sides counted in tiles."""
     ends = tuple(as_float("aspect", value) for value in _tuple("aspect", aspect))
-    if len(ends) != 2 or not all(math.isfinite(value) and value > 0 for value in ends) or ends[0] > ends[1]:
+    if len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
         raise ValueError(f"aspect must be (low, high) with 0 < low <= high, finite, got {ends}")
-    low, high = (_logarithm(value, tile[1], tile[0]) for value in ends)
-    return low, high
+    shape = math.log2(tile[1] / tile[0])
+    return _logarithm(ends[0], shape), _logarithm(ends[1], shape)
 
 
-def _logarithm(value: float, times: int, over: int) -> int:
-    """floor(2^16 log2(value * times / over)) within the octaves, in integers: the same on every machine."""
-    numerator, denominator = value.as_integer_ratio()
-    numerator, denominator = numerator * times, denominator * over
-    found = numerator.bit_length() - denominator.bit_length()
-    scaled = (numerator << max(0, 62 - found)) // (denominator << max(0, found - 62))
-    if scaled < 1 << 62:
-        found, scaled = found - 1, scaled << 1
-    for _ in range(16):  # squaring doubles the logarithm: its next bit is whether the square passes 2
-        scaled = scaled * scaled >> 62
-        bit = scaled >> 63
-        found, scaled = 2 * found + bit, scaled >> bit
+def _logarithm(value: float, shape: float) -> int:
+    """floor(2^16 (log2(value) + shape)) within the octaves; exact for powers of two."""
+    found = math.floor(65536.0 * (math.log2(value) + shape))
     return max(-OCTAVES << 16, min(OCTAVES << 16, found))
