@@ -79,8 +79,8 @@ SSLK_INLINE void softmax_body(A* x, int64_t n, A lse, A factor) {
   for (int64_t j = 0; j < n; ++j) x[j] = factor * exp_nonpositive(x[j] - lse);
 }
 
-template <class A>
-SSLK_INLINE void add_body(A* x, const A* y, int64_t n) {
+template <class To, class From>
+SSLK_INLINE void add_body(To* x, const From* y, int64_t n) {
   for (int64_t j = 0; j < n; ++j) x[j] += y[j];
 }
 
@@ -98,6 +98,7 @@ SSLK_CLONES static void softmax(double* x, int64_t n, double lse, double factor)
 }
 SSLK_CLONES static void add(float* x, const float* y, int64_t n) { add_body(x, y, n); }
 SSLK_CLONES static void add(double* x, const double* y, int64_t n) { add_body(x, y, n); }
+SSLK_CLONES static void add(double* x, const float* y, int64_t n) { add_body(x, y, n); }
 
 // -- one row --------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ constexpr int64_t kTileRows = 1024;
 constexpr int64_t kGatheredNumbers = int64_t{1} << 20;  // of a chunk of hidden rows: bounds a very wide head
 constexpr int64_t kGrainNumbers = int64_t{1} << 14;     // least work worth a thread
 constexpr int64_t kHeldBytes = int64_t{24} << 20;       // logits held at once by the pass with gradients
+constexpr int64_t kSpareBytes = int64_t{8} << 20;       // for all else, the library's own buffers included
 
 // Sums are taken in double for double, in float for everything else.
 template <class T>
@@ -143,13 +144,14 @@ class Operands {
     }
   }
 
-  // Chunks of equal size, at most 1/8 of the logits or kHeldBytes where rows are held.
+  // Chunks of equal size. Where rows are held, at most 1/8 of the logits less kSpareBytes, or kHeldBytes.
   int64_t rows_at_once(bool holds_rows) const {
     const int64_t count = std::max<int64_t>(1, scored.size());
     int64_t most = std::clamp(kGatheredNumbers / std::max<int64_t>(1, width()), int64_t{16}, kTileRows);
     if (holds_rows) {
       const int64_t row_bytes = std::max<int64_t>(1, classes()) * static_cast<int64_t>(sizeof(A));
-      most = std::clamp(std::max(count / 8, kHeldBytes / row_bytes), int64_t{1}, most);
+      const int64_t bytes = std::max(count * row_bytes / 8 - kSpareBytes, kHeldBytes);
+      most = std::clamp(bytes / row_bytes, int64_t{1}, most);
     }
     const int64_t chunks = (count + most - 1) / most;
     return (count + chunks - 1) / chunks;
@@ -302,9 +304,9 @@ class Gradients {
   std::optional<Tensor> hidden, weight, bias;
 
  private:
-  // Groups of rows first: a sum of a thousand numbers one after the other would lose digits.
+  // Groups of rows first, those in double: a sum of a thousand numbers one after the other would lose digits.
   void add_rows(const Tile<A>& tile) {
-    constexpr int64_t kGroup = 32;
+    constexpr int64_t kGroup = 16;
     const A* data = tile.tensor.template const_data_ptr<A>();
     TorchLoop{}(tile.classes, grain(tile.rows), [&](int64_t begin, int64_t end) {
       std::vector<A> sum(end - begin);
@@ -337,7 +339,7 @@ class Gradients {
   const Scored& scored_;
   int64_t width_;
   Tensor packed_, weight_sum_;
-  std::vector<A> bias_sum_;
+  std::vector<double> bias_sum_;
 };
 
 using Found = std::tuple<std::optional<Tensor>, std::optional<Tensor>, std::optional<Tensor>>;

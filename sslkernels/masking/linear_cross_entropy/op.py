@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sslkernels._op import Op
 from sslkernels._shapes import KINDS
-from sslkernels.masking.linear_cross_entropy import reference
+from sslkernels.masking.linear_cross_entropy import checks, reference
 
 _REDUCTIONS = ("mean", "sum", "none")
 
@@ -19,6 +19,7 @@ _backward = Op(
     shapes="grad_loss: T real; hidden: T D; weight: V D; labels: T int; bias: V?; lse: T real",
     reference=reference.masked_linear_cross_entropy_backward,
     fake=reference.fake_backward,
+    triton=True,
 )
 
 _forward = Op(
@@ -29,7 +30,8 @@ _forward = Op(
     fake=reference.fake,
     backward=_backward,
     gradients=("hidden", "weight", "bias"),
-    check=reference.check_labels,
+    check=checks.check_labels,
+    triton=True,
 )
 
 _with_gradients = Op(
@@ -39,7 +41,7 @@ _with_gradients = Op(
     shapes="hidden: T D; weight: V D; labels: T int; bias: V?",
     reference=reference.masked_linear_cross_entropy_with_gradients,
     fake=reference.fake_with_gradients,
-    check=lambda *args: reference.check_labels(*args[:5]),
+    check=lambda *args: checks.check_labels(*args[:5]),
     exceptions={"cuda": "not used there: the logits are multiplied again in the backward"},
 )
 
@@ -64,12 +66,15 @@ def masked_linear_cross_entropy(
     losses (T,), 0 where not scored: fp64 for fp64, else fp32. Differentiable once in hidden, weight and bias;
     only the gradients that are asked for are made.
 
-    Raises ValueError for a label out of range, shapes that do not agree, or an unknown reduction; TypeError
-    for what is no tensor, and for a DTensor, of which this process holds a part only.
+    Raises ValueError for a label out of range (on a GPU such a row is not scored, unless SSLKERNELS_CHECK=1),
+    shapes that do not agree, or an unknown reduction; TypeError for what is no tensor, and for a DTensor, of
+    which this process holds a part only.
 
     Cost for S scored rows: 2 S V D operations, and 4 S V D for the gradients (6 S V D with reduction="none",
     in 16 bits and on GPU, where the logits are multiplied again); beside the results at most 32 MB, or 1/8 of
     the (S, V) logits where that is more. A mean or sum makes fp32 and fp64 gradients on CPU in its forward.
+    On a GPU every 256 columns of a gradient (fp32: 128, fp64: 64) multiply the logits again, and products of
+    fp32 are fp32's own, not TF32's.
     """
     if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(_REDUCTIONS)}, got {reduction!r}")
@@ -81,11 +86,19 @@ def masked_linear_cross_entropy(
         loss: Tensor = _ScoredLoss.apply(hidden, weight, labels, bias, ignore_index, reduction == "mean")
         return loss
     loss, _ = _forward(hidden, weight, labels, bias, ignore_index)
-    return loss if reduction == "none" else _total(loss, labels, ignore_index, reduction == "mean")
+    if reduction == "none":
+        return loss
+    return _total(loss, labels, ignore_index, weight.shape[0], reduction == "mean")
 
 
-def _total(loss: Tensor, labels: Tensor, ignore_index: int, mean: bool) -> Tensor:
-    return loss.sum() / (labels != ignore_index).sum().clamp(min=1) if mean else loss.sum()
+def _total(loss: Tensor, labels: Tensor, ignore_index: int, classes: int, mean: bool) -> Tensor:
+    """The sum, or the mean over the scored rows; on a GPU an unchecked label out of range is not scored."""
+    if not mean:
+        return loss.sum()
+    scored = labels != ignore_index
+    if labels.is_cuda:
+        scored &= (labels >= 0) & (labels < classes)
+    return loss.sum() / scored.sum().clamp(min=1)
 
 
 def _makes_gradients_at_once(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
@@ -115,7 +128,7 @@ class _ScoredLoss(torch.autograd.Function):
         needs = [ctx.needs_input_grad[at] for at in (0, 1, 3)]
         loss, *gradients = _with_gradients(hidden, weight, labels, bias, ignore_index, mean, needs)
         ctx.save_for_backward(hidden, weight, bias, *gradients)
-        return _total(loss, labels, ignore_index, mean)
+        return _total(loss, labels, ignore_index, weight.shape[0], mean)
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:

@@ -67,12 +67,12 @@ SIZES = [
     "t=6 v=0 d=3",
     "t=6 v=5 d=0 scored=0.5 bias=true",
     "t=1 v=1 d=1 scored=1",
-    "t=130 v=257 d=33 scored=0.4 bias=true",
-    "t=65 v=1031 d=24 scored=0.3 ids=int32 ignore_index=255",
-    "t=33 v=129 d=16 scored=1 bias=true scale=20 dtype=fp32",
-    "t=33 v=129 d=16 scored=1 bias=true scale=20 dtype=bf16",
-    "t=600 v=5003 d=8 scored=1 dtype=fp32 bias=true",
-    "t=2000 v=700 d=128 dtype=fp32",
+    "t=130 v=145 d=33 scored=0.4 bias=true",
+    "t=65 v=531 d=24 scored=0.3 ids=int32 ignore_index=255",
+    "t=33 v=129 d=16 scored=1 bias=true scale=20",
+    "t=1100 v=9 d=8 scored=1 dtype=fp32 bias=true",
+    "t=20 v=530 d=140 dtype=fp32",
+    "t=2000 v=90 d=128 scored=0.05 dtype=fp32",
 ]
 LINES = [
     f"{operator} {sizes}"

@@ -16,17 +16,6 @@ def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def check_labels(
-    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, ignore_index: int
-) -> None:
-    """ValueError for the first label that is neither a class nor ignore_index."""
-    wrong = ((labels < 0) | (labels >= weight.shape[0])) & (labels != ignore_index)
-    if wrong.any():
-        at = int(wrong.nonzero()[0])
-        allowed = f"[0, {weight.shape[0]}) and not ignore_index {ignore_index}"
-        raise ValueError(f"labels[{at}] is {int(labels[at])}, outside {allowed}")
-
-
 def _scored_logits(
     hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor]:
