@@ -56,9 +56,8 @@ def peak_bytes(*problem: object) -> int:
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="Linux tells the peak")
-@pytest.mark.parametrize("reduction", ["mean", "none"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("scored", [400, 4000])
+@pytest.mark.parametrize(("dtype", "reduction"), [("float32", "mean"), ("bfloat16", "none")])
 def test_peak_memory(scored: int, dtype: str, reduction: str) -> None:
     """At most 1/8 of the scored rows' logits, or 32 MB where that is more, beside the gradients."""
     classes = 20_011

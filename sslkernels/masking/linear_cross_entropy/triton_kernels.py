@@ -119,9 +119,11 @@ def masked_linear_cross_entropy_backward(
     hidden, weight, labels, bias = _checked(hidden, weight, labels, bias, ignore_index)
     upstream, lse = grad_loss.contiguous(), lse.to(_sum_dtype(hidden)).contiguous()
     of_hidden = torch.zeros_like(hidden) if needs[0] else None
-    of_weight = torch.zeros_like(weight) if needs[1] else None
-    of_bias = torch.zeros_like(bias) if needs[2] and bias is not None else None
-    if len(labels) == 0 or len(weight) == 0:
+    empty = len(labels) == 0 or len(weight) == 0
+    blank = torch.zeros_like if empty else torch.empty_like
+    of_weight = blank(weight) if needs[1] else None
+    of_bias = blank(bias) if needs[2] and bias is not None else None
+    if empty:
         return of_hidden, of_weight, of_bias
     rows, count = _scored_rows(labels, len(weight), ignore_index)
     given = (hidden, weight, bias, labels, lse, upstream, rows, count)
