@@ -1,11 +1,13 @@
 """masked_linear_cross_entropy, forward and backward, against torch over the scored rows and as users call it.
 
-cut-cross-entropy and Liger-Kernel have kernels for GPUs alone and are not raced here.
+cut-cross-entropy and Liger-Kernel have kernels for GPUs alone: benchmarks/gpu.py races them where installed.
 """
 
+import importlib.util
 import warnings
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -99,3 +101,26 @@ def test_two_passes(race: Race, threads: int, dtype: str, reduction: str) -> Non
         floor={"gather, linear, ce": 1},
         least=3,
     )
+
+
+def gpu_peers(operator: str, arguments: tuple[Any, ...]) -> dict[str, Callable[[], Any]]:
+    """The same on any device, for benchmarks/gpu.py."""
+    if operator != "masked_linear_cross_entropy":
+        return {}
+    given = SimpleNamespace(hidden=arguments[0], weight=arguments[1], labels=arguments[2].long())
+    found: dict[str, Callable[[], Any]] = {
+        "gather, linear, ce": lambda: gathered(given),
+        "linear, ce": lambda: over_all(given),
+    }
+    if hasattr(functional, "linear_cross_entropy"):
+        found["torch in chunks"] = lambda: chunked_over_all(given)
+    if given.hidden.is_cuda and importlib.util.find_spec("cut_cross_entropy") is not None:
+        from cut_cross_entropy import linear_cross_entropy
+
+        found["cut-cross-entropy"] = lambda: linear_cross_entropy(given.hidden, given.weight, given.labels)
+    if given.hidden.is_cuda and importlib.util.find_spec("liger_kernel") is not None:
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+        liger = LigerFusedLinearCrossEntropyLoss()
+        found["Liger"] = lambda: liger(given.weight, given.hidden, given.labels)
+    return found

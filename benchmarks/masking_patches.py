@@ -3,7 +3,8 @@
 import functools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,3 +212,28 @@ def test_mae_with_gradients(race: Race, threads: int) -> None:
         {"MAE's method": lambda: backward(mae_encode), "index_select": lambda: backward(tight_encode)},
         floor={"MAE's method": 2},
     )
+
+
+def gpu_peers(operator: str, arguments: tuple[Any, ...]) -> dict[str, Callable[[], Any]]:
+    """The same on any device, for benchmarks/gpu.py: MAE's method, which hides three quarters."""
+    if operator == "patch_mask":
+        batch, cells = len(arguments[0]), int(arguments[2]) * int(arguments[3])
+
+        def argsorts() -> Tensor:
+            shuffle = torch.rand(batch, cells, device=arguments[0].device).argsort(1)
+            return shuffle.argsort(1)
+
+        return {} if arguments[9] else {"MAE's method": argsorts}  # whose masks are no blocks
+    if operator == "gather_visible" and arguments[1].dim() == 2:
+        x, keep = arguments[0], arguments[1].long()
+        return {"MAE's method": lambda: torch.gather(x, 1, keep.unsqueeze(-1).repeat(1, 1, x.shape[2]))}
+    if operator == "scatter_visible":
+        visible, restore, fill = arguments[0], arguments[1].long(), arguments[2]
+        hidden, width = restore.shape[1] - visible.shape[1], visible.shape[2]
+
+        def restored() -> Tensor:
+            tokens = torch.cat([visible, fill.repeat(len(visible), hidden, 1)], 1)
+            return torch.gather(tokens, 1, restore.unsqueeze(-1).repeat(1, 1, width))
+
+        return {"MAE's method": restored}
+    return {}

@@ -1,6 +1,7 @@
 """sample_tokens against noise and argmax over 1024 rows of 30,522 logits; the argmax alone is no draw."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -62,3 +63,16 @@ def test_few_rows_of_a_large_vocabulary(race: Race, threads: int) -> None:
         {"in-place eager Gumbel": lambda: noise.exponential_().log_().neg_().add_(logits).argmax(1)},
         floor={"in-place eager Gumbel": 10},
     )
+
+
+def gpu_peers(operator: str, arguments: tuple[Any, ...]) -> dict[str, Callable[[], Any]]:
+    """The same on any device, for benchmarks/gpu.py."""
+    if operator != "sample_tokens":
+        return {}
+    logits = arguments[0]
+    noise = torch.empty_like(logits)
+    return {
+        "in-place eager Gumbel": lambda: noise.exponential_().log_().neg_().add_(logits).argmax(1),
+        "multinomial": lambda: torch.multinomial(torch.softmax(logits, 1), 1),
+        "argmax alone": lambda: logits.argmax(1),
+    }

@@ -175,7 +175,12 @@ class Op:
         return self.kernel(backend, key) is not None
 
     def _triton(self, *args: Any) -> Any:
-        return getattr(importlib.import_module(f"{self.package}.triton_kernels"), self.name)(*args)
+        kernel = getattr(importlib.import_module(f"{self.package}.triton_kernels"), self.name)
+        device = next((value.device for value in args if isinstance(value, Tensor)), None)
+        if device is None or device.type != "cuda":
+            return kernel(*args)
+        with torch.cuda.device(device):  # Triton launches on the current device, wherever its tensors lie
+            return kernel(*args)
 
     def _checked_reference(self, *args: Any) -> Any:
         if self._check is not None and not torch.compiler.is_compiling():

@@ -83,3 +83,12 @@ LINES = [
     )
     for sizes in SIZES
 ]
+
+# What benchmarks/gpu.py times: the heads of small and base encoders.
+TIMED = (
+    "masked_linear_cross_entropy t=4096 v=30522 d=256 dtype=fp32",
+    "masked_linear_cross_entropy t=4096 v=30522 d=256 dtype=bf16",
+    "masked_linear_cross_entropy t=32768 v=30522 d=256 dtype=bf16",
+    "masked_linear_cross_entropy t=32768 v=30522 d=768 dtype=bf16",
+    "masked_linear_cross_entropy_with_gradients t=4096 v=30522 d=256 dtype=fp32",
+)

@@ -176,3 +176,15 @@ LINES = (
     "scatter_visible_backward r=3 n=14 k=5 d=7 dtype=fp32",
     "scatter_visible_backward r=20 n=8 k=3 d=5 repeats=true dtype=fp16",
 )
+
+# What benchmarks/gpu.py times: images of 14 x 14 patches.
+TIMED = (
+    "patch_mask b=256 h=14 w=14",
+    "patch_mask b=4096 h=14 w=14",
+    "patch_mask b=256 h=14 w=14 ratio=0.4 kind=block",
+    "patch_mask b=4096 h=14 w=14 ratio=0.4 kind=block",
+    "gather_visible b=256 n=196 k=49 d=768 dtype=fp32",
+    "gather_visible b=1024 n=196 k=49 d=768 dtype=bf16",
+    "scatter_visible r=256 n=196 k=49 d=768 dtype=fp32",
+    "scatter_visible r=1024 n=196 k=49 d=768 dtype=bf16",
+)

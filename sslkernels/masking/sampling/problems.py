@@ -65,3 +65,10 @@ LINES = [
     "sample_tokens r=2 v=30522 temperature=0.7 dtype=fp32 seed=10",
     "sample_tokens r=1 v=100003 scale=3 dtype=bf16 seed=11",
 ]
+
+# What benchmarks/gpu.py times: a generator's scored rows, and a few rows of a large vocabulary.
+TIMED = (
+    "sample_tokens r=1024 v=30522 dtype=fp32",
+    "sample_tokens r=8192 v=30522 dtype=bf16",
+    "sample_tokens r=64 v=128000 dtype=bf16",
+)
