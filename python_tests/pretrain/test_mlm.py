@@ -20,7 +20,7 @@ from sslkernels.pretrain.text_model import IGNORED
 from .runs import forked_ranks, losses
 from .test_cli import refused
 
-OBJECTIVES = ("mlm", "wwm", "slm", "rts", "crts")
+OBJECTIVES = ("mlm", "wwm", "slm", "rts", "crts", "electra")
 SIZES = {"vocab_size": 500, "max_tokens": 32, "dim": 16, "layers": 1, "heads": 2, "clusters": 20}
 SMALL = [f"{name}={value}" for name, value in SIZES.items()]
 SMALL += [
@@ -81,11 +81,14 @@ def test_what_is_scored_and_what_stands_there(path, objective):
     assert 0.12 < chosen.sum() / text_there.sum() < 0.18
     if objective in ("rts", "crts"):
         assert torch.equal(labels[text_there], chosen[text_there].long())
+    elif objective == "electra":
+        assert torch.equal(labels[text_there], (ids != original)[text_there].long())
+        assert torch.equal(chosen.sum(2), (0.15 * text_there.sum(2)).round().long())  # exactly so many
     else:
         assert torch.equal(labels[chosen], original[chosen])
         assert (labels[~chosen] == IGNORED).all()
     masked = (ids[chosen] == MASK).float().mean()
-    assert masked == 0 if objective in ("slm", "rts", "crts") else 0.7 < masked < 0.9
+    assert 0.7 < masked < 0.9 if objective in ("mlm", "wwm") else masked == 0
     assert (ids[chosen] != PAD).all()
 
 
@@ -120,8 +123,9 @@ def test_an_empty_batch_takes_part(path, objective):
     recipe = MaskedText(data.config)
     net = recipe.make_model(data)
     loss = recipe.loss(net, data.batch(np.arange(0), 0))
-    assert (loss.sum.item(), int(loss.count)) == (0.0, 0)
-    loss.sum.backward()
+    assert not loss.sum.any()
+    assert not torch.as_tensor(loss.count).any()
+    loss.sum.sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
     recipe.after_step(net, 1)
 
@@ -164,6 +168,26 @@ def test_counts_move_once_for_all_parts(path):
     assert net.judged == []
 
 
+def test_electra_learns_from_both_losses(path):
+    """The detector's loss reaches the generator by nothing but the embedding that they share."""
+    data = texts(path, objective="electra")
+    recipe = MaskedText(data.config)
+    torch.manual_seed(0)
+    net = recipe.make_model(data)
+    batch = data.batch(np.arange(30), 0)
+    loss = recipe.loss(net, batch)
+    generator, detector = loss.metrics["generator_loss"], loss.metrics["detector_loss"]
+    assert loss.sum.tolist() == pytest.approx([float(generator[0]), 50.0 * float(detector[0])])
+    assert loss.count.tolist() == [int(batch["selected"].sum()), int((batch["original"] != PAD).sum())]
+    loss.sum[1].backward(retain_graph=True)
+    assert not any(parameter.grad.any() for parameter in (*net.generator.parameters(), net.bias))
+    loss.sum[0].backward()
+    assert all(parameter.grad.any() for parameter in net.generator.parameters())
+    shown = batch["ids"][batch["selected"]]
+    assert 0.75 < (shown == MASK).float().mean() < 0.95
+    assert torch.equal(shown[shown != MASK], batch["original"][batch["selected"]][shown != MASK])
+
+
 @pytest.fixture(scope="module")
 def single(path, tmp_path_factory):
     """One uninterrupted run an objective."""
@@ -191,6 +215,7 @@ def test_what_a_run_reports(single, objective):
     of_objective = {
         "rts": {"detection_auc", "step_ms_rts", "step_ms_mlm", "step_ms_mlm_dense"},
         "crts": {"detection_auc", "detection_auc_rts"},
+        "electra": {"detection_auc"},
     }
     assert figures.keys() == names | of_objective.get(objective, {"accuracy", "majority"})
     assert all(f"{name.replace('_', ' ')}: " in out for name in figures)
@@ -207,6 +232,8 @@ def test_what_a_run_reports(single, objective):
         ("rts", ("parallel=ddp",)),
         ("crts", ("parallel=ddp", "accumulation=3")),
         ("crts", ("parallel=fsdp",)),
+        ("electra", ("parallel=ddp", "workers=1")),
+        ("electra", ("parallel=fsdp",)),
     ],
 )
 def test_two_ranks_follow_one(tmp_path, path, single, objective, keys):
@@ -214,17 +241,23 @@ def test_two_ranks_follow_one(tmp_path, path, single, objective, keys):
     every = (*SMALL, f"objective={objective}", "steps=40", "lr=1e-2", *keys)
     results = forked_ranks("mlm", *every, "--data", path, "--out", run, cwd=tmp_path)
     assert [each.status for each in results] == [0, 0], results[0].err
-    assert losses(run) == pytest.approx(losses(single / objective), abs=2e-3)
+    ours, theirs = losses(run), losses(single / objective)
+    if objective == "electra":  # 50 times as large; and a draw that rounding tips over changes the batch
+        early = range(1, 11)
+        assert [ours[step] for step in early] == pytest.approx([theirs[step] for step in early], abs=2e-4)
+        assert ours == pytest.approx(theirs, rel=0.05)
+    else:
+        assert ours == pytest.approx(theirs, abs=1e-4)
     if objective == "crts":
         ours, theirs = (
             load_file(each / "step-40" / "weights.safetensors") for each in (run, single / "crts")
         )
         apart = (ours["clusters.counts"] - theirs["clusters.counts"]).abs().sum()
         moved = (theirs["clusters.counts"] - 1).abs().sum()
-        assert apart <= 0.02 * moved  # a logit at 0 falls to one side or the other
+        assert apart <= 0.005 * moved  # a logit at 0 falls to one side or the other
 
 
-@pytest.mark.parametrize(("objective", "step"), [("crts", 4), ("crts", 25), ("wwm", 13)])
+@pytest.mark.parametrize(("objective", "step"), [("crts", 4), ("crts", 25), ("wwm", 13), ("electra", 12)])
 def test_going_on_after_sigterm(train, tmp_path, path, single, monkeypatch, objective, step):
     from sslkernels.pretrain import loop
 
@@ -308,6 +341,13 @@ def test_data_without_text(train, tmp_path, content):
     assert [each.name for each in tmp_path.iterdir()] == ["some.txt"]
 
 
+def test_a_run_inside_its_own_data(train, tmp_path):
+    (tmp_path / "some.txt").write_text("Words, words.\n" * 50)
+    for arguments in (["--data", "."], ["--data", ".", "--out", "deeper/run"]):
+        assert refused(train(*SMALL, *arguments, recipe="mlm"), "--data", "--out")
+    assert [each.name for each in tmp_path.iterdir()] == ["some.txt"]
+
+
 def test_no_data_at_all(train, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.jsonl").write_text("[]\n1\nnull\n")
@@ -320,7 +360,13 @@ def test_no_data_at_all(train, tmp_path):
     [
         *("objective=smtp", "head=sparse", "dim=30", "heads=0", "rate=0", "rate=1", "rate=nan", "dropout=1"),
         *("vocab_size=256", "max_tokens=0", "clusters=0", "clusters=500 vocab_size=300", "beta=-1"),
-        *("probe_labels=0", "probe_labels=99 probe_size=99", "objective=rts head=dense"),
+        *(
+            "probe_labels=0",
+            "probe_labels=99 probe_size=99",
+            "objective=rts head=dense",
+            "objective=electra accumulation=2",
+        ),
+        *("generator_dim=12", "generator_layers=0"),
     ],
 )
 def test_keys_of_the_recipe(train, tmp_path, assignment):

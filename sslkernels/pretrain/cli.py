@@ -212,6 +212,8 @@ class Job:
             _refuse_used(run)
         else:
             first = checkpoint.newest(run, self.ranks.say)
+        if self.path is not None and run.is_relative_to(self.path):
+            raise UserError(f"--data: {self.path} would hold the run itself, {run}: choose another --out")
         if first > self.config.steps:
             raise UserError(f"steps is {self.config.steps}, but {run} has a checkpoint of step {first}")
         run.mkdir(parents=True, exist_ok=True)
