@@ -18,9 +18,9 @@ constexpr int kLanes = 16;
 
 // The four words of draw(key, sample, purpose, positions[i]) for kLanes positions: words[j][i].
 //
-// Written out for AVX2, because a compiler's widening product puts the lanes back in order every round:
-// here the even and the odd positions stay in vectors of their own, each in the low half of 64 bits, and what
-// the upper halves hold does not matter to the product.
+// Written out for AVX2 and AVX-512, because a compiler's widening product puts the lanes back in order every
+// round: here the even and the odd positions stay in vectors of their own, each in the low half of 64 bits,
+// and what the upper halves hold does not matter to the product.
 #if defined(SSLK_X86)
 __attribute__((target("avx2")))
 [[maybe_unused]] static void draw_lanes(Key key, int64_t sample, uint32_t purpose, const uint32_t* positions,
@@ -56,6 +56,46 @@ __attribute__((target("avx2")))
       const __m256i both = _mm256_blend_epi32(c[0][j], _mm256_slli_epi64(c[1][j], 32), 0xAA);
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(words[j] + begin), both);
     }
+  }
+}
+
+__attribute__((target("avx512f"))) [[maybe_unused]] static void draw_lanes(Key key, int64_t sample,
+                                                                           uint32_t purpose,
+                                                                           const uint32_t* positions,
+                                                                           uint32_t (&words)[4][kLanes]) {
+  constexpr int kXor = 0x96;       // of three operands
+  constexpr __mmask8 kAll = 0xFF;  // masked forms, as g++ 12 warns of what the others leave undefined
+  const uint64_t id = static_cast<uint64_t>(sample);
+  const __m512i multiply0 = _mm512_set1_epi64(0xD2511F53u), multiply1 = _mm512_set1_epi64(0xCD9E8D57u);
+  const __m512i weyl0 = _mm512_set1_epi32(static_cast<int>(0x9E3779B9u));
+  const __m512i weyl1 = _mm512_set1_epi32(static_cast<int>(0xBB67AE85u));
+  const __m512i all = _mm512_loadu_si512(positions);
+  __m512i c[2][4];
+  for (int odd = 0; odd < 2; ++odd) {
+    c[odd][0] = odd ? _mm512_maskz_srli_epi64(kAll, all, 32) : all;
+    c[odd][1] = _mm512_set1_epi64(purpose);
+    c[odd][2] = _mm512_set1_epi64(static_cast<uint32_t>(id));
+    c[odd][3] = _mm512_set1_epi64(static_cast<int64_t>(id >> 32));
+  }
+  __m512i key0 = _mm512_set1_epi32(static_cast<int>(key.low));
+  __m512i key1 = _mm512_set1_epi32(static_cast<int>(key.high));
+  for (int round = 0; round < 10; ++round) {
+    for (auto& words64 : c) {
+      const __m512i product0 = _mm512_maskz_mul_epu32(kAll, words64[0], multiply0);
+      const __m512i product1 = _mm512_maskz_mul_epu32(kAll, words64[2], multiply1);
+      words64[0] =
+          _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product1, 32), key0, words64[1], kXor);
+      words64[1] = product1;
+      words64[2] =
+          _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product0, 32), key1, words64[3], kXor);
+      words64[3] = product0;
+    }
+    key0 = _mm512_add_epi32(key0, weyl0);
+    key1 = _mm512_add_epi32(key1, weyl1);
+  }
+  for (int j = 0; j < 4; ++j) {
+    const __m512i both = _mm512_mask_blend_epi32(0xAAAA, c[0][j], _mm512_maskz_slli_epi64(kAll, c[1][j], 32));
+    _mm512_storeu_si512(words[j], both);
   }
 }
 __attribute__((target("default")))
