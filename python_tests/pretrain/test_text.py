@@ -204,6 +204,15 @@ def test_words_are_those_of_the_tokenizer():
     assert by_word == ["zebra", "-", "crossing", ",", " twice"]
 
 
+def test_a_word_without_end_is_cut():
+    """As one word, these 100,000 letters took minutes."""
+    letters = "".join(map(chr, np.random.default_rng(0).integers(97, 107, 100_000)))
+    tokenizer = train_tokenizer([Document("a", letters)], 600)
+    rows = Rows.of([Document("a", letters)], tokenizer, 64)
+    assert tokenizer.decode(rows.tokens.tolist()) == letters
+    assert np.bincount(rows.words).max() <= 100
+
+
 def test_the_width_of_a_batch_is_that_of_its_longest_row():
     tokenizer = train_tokenizer([Document("a", "one two three")], 300)
     rows = Rows.of([Document("a", "ab"), Document("b", "abcdefgh"), Document("c", "")], tokenizer, 5)

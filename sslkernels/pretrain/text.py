@@ -22,7 +22,7 @@ from sslkernels.pretrain.lines import BadLines, kind, opened
 # Its threads are not in the copies that a loader forks, and one thread gives the same tokenizer everywhere.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 PAD, MASK = 0, 1
 SPECIAL = ("[PAD]", "[MASK]")
@@ -141,7 +141,10 @@ def _field(line: str) -> str | None:
 def train_tokenizer(documents: Sequence[Document], vocab_size: int) -> Tokenizer:
     """A byte-level BPE of at most `vocab_size` ids; [PAD] is 0 and [MASK] 1, whatever the text says."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # Merging inside one word takes time that grows with its square: runs like base64 are cut.
+    cut = pre_tokenizers.Split(Regex(r"\S{100}"), "isolated")
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, words])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
