@@ -82,6 +82,7 @@ def _fork(arguments, cwd, environment):
         sys.stdout.flush()
     except BaseException:
         traceback.print_exc()
+        sys.stderr.flush()
     finally:
         os._exit(status)
 

@@ -49,6 +49,7 @@ def test_list_and_help(train):
         *((["--resume", "nowhere"], "nowhere"), (["--resume", "a", "--out", "b"], "--out")),
         *((["--out", "/dev/null"], "/dev/null"), (["--out", "/dev/null/deeper"], "/dev/null")),
         *((["--out", "/proc/nowhere/run"], "/proc"), (["device=cuda"], "device")),
+        *((["--data", "/dev/zero"], "neither a file nor a folder"), (["rows=0"], "no sample")),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(train, tmp_path, arguments, word):
@@ -151,6 +152,43 @@ def test_a_loss_that_is_not_finite_names_its_step(train, tmp_path):
     assert (run / "latest").read_text().strip() == "step-20"
     assert (run / "curves.png").stat().st_size > 1000
     assert refused(train("--resume", "run"), "step 23")  # and again: nothing was lost, nothing was mended
+
+
+def test_a_network_that_does_not_fit_is_said_in_one_line(train, tmp_path):
+    assert refused(train("hidden=1099511627776", "--out", "run"), "out of memory")
+
+
+def test_figures_that_are_not_finite_are_null(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        recipes.load(RECIPE), "evaluate", lambda *arguments: {"a": float("nan"), "b": float("inf"), "c": 1}
+    )
+    assert train("steps=2", "--out", "run").status == 0
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == {"a": None, "b": None, "c": 1}
+
+
+def test_evaluation_can_make_the_network_as_it_was(train, tmp_path, monkeypatch):
+    kind, made, make = recipes.load(RECIPE), [], recipes.load(RECIPE).make_model
+
+    def kept(self, data):
+        net = make(self, data)
+        made.append({name: value.clone() for name, value in net.state_dict().items()})
+        return net
+
+    monkeypatch.setattr(kind, "make_model", kept)
+    monkeypatch.setattr(kind, "evaluate", lambda self, model, data, rows: self.make_model(data) and {})
+    assert train("steps=2", "--out", "run").status == 0
+    assert all(value.equal(made[-1][name]) for name, value in made[0].items())
+
+
+def test_an_error_is_said_whatever_a_launcher_left_behind(train, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert refused(train("steps=0"), "steps")
+
+
+def test_a_terminal_of_ascii_and_a_name_of_another_alphabet(tmp_path):
+    settings = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    result = spawn(RECIPE, "steps=1", "--out", "l\u00e4ufe", cwd=tmp_path, **settings)
+    assert (result.status, result.err) == (0, "")
 
 
 def test_a_torch_that_is_too_old(tmp_path):

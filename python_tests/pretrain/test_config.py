@@ -95,6 +95,28 @@ def test_a_damaged_file_is_said_in_one_line(tmp_path, content):
         configuration.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"recipe": 5}, {"data": 5}, {"data_sha256": 5}, {"steps": "ten"}, {"steps": 10.5}, {"steps": True}),
+        *({"lr": None}, {"lr": "0.1"}, {"flag": "yes"}, {"flag": 1}, {"objective": "mlm"}, {"limit": "3"}),
+        *({"lr": -1.0}, {"lr": float("nan")}, {"steps": [1]}),
+    ],
+)
+def test_a_value_of_the_file_that_no_run_wrote_is_said_in_one_line(tmp_path, change):
+    configuration.save(tmp_path, "example", Example(), None, None)
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, **change}))
+    with pytest.raises(UserError, match=rf"config\.json|{next(iter(change))}"):
+        resumed(Example, configuration.load(tmp_path), [])
+
+
+def test_a_whole_number_in_the_file_is_a_number(tmp_path):
+    configuration.save(tmp_path, "example", Example(lr=1.0), None, None)
+    (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text().replace("1.0,", "1,"))
+    assert resumed(Example, configuration.load(tmp_path), []).lr == 1.0
+
+
 def test_keys_of_another_version_are_named(tmp_path):
     configuration.save(tmp_path, "example", Example(), None, None)
     saved = configuration.load(tmp_path)

@@ -1,3 +1,6 @@
+import multiprocessing.context
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +77,22 @@ def test_workers_change_nothing(workers):
         assert batch["value"].tolist() == (expected**2).tolist()
 
 
+def test_a_worker_needs_no_module_that_can_be_imported(monkeypatch):
+    """Newer Pythons start workers afresh, where a recipe's file is no module."""
+    monkeypatch.setattr(multiprocessing.context, "_default_context", multiprocessing.get_context("spawn"))
+
+    class Local(Arrays):
+        pass
+
+    got = list(batches(Local(value=torch.arange(4)), Plan(4, 2, 0), range(2), workers=1))
+    assert sorted(torch.cat([batch["value"] for batch in got]).tolist()) == [0, 1, 2, 3]
+
+
+def test_any_number_of_steps_takes_no_memory():
+    parts = batches(Arrays(value=torch.arange(3)), Plan(3, 2, 0, 2), range(10**5, 10**15), 0)
+    assert len(next(parts)["value"]) == 1
+
+
 def test_columns_of_unlike_length_are_refused():
     with pytest.raises(ValueError, match="different lengths"):
         Arrays(a=torch.zeros(2), b=torch.zeros(3))
@@ -92,6 +111,9 @@ def test_a_checksum_follows_names_and_contents(tmp_path):
     assert len({before, renamed, checksum(folder)}) == 3
     with pytest.raises(UserError, match="nowhere"):
         checksum(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")  # what is read for its sum could not be read again
+    with pytest.raises(UserError, match="pipe is neither a file nor a folder"):
+        checksum(tmp_path / "pipe")
 
 
 def test_importing_the_command_line_stays_light(tmp_path):

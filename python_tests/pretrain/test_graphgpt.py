@@ -235,6 +235,30 @@ def test_other_data_are_refused_on_resume(train, tmp_path, path, single):
     assert refused(train("--resume", "run", "--data", copy, recipe="graphgpt"), "copy.smi")
 
 
+def test_data_that_moved_or_changed_are_named(train, tmp_path):
+    data = tmp_path / "some.smi"
+    data.write_text("CCO\nCCN\nCCC\n")
+    keys = (*SMALL, "steps=1", "--data", data, "--out", "run")
+    assert train(*keys, recipe="graphgpt").status == 0
+    data.write_text("CCO\nCCN\n")
+    assert refused(train("--resume", "run", recipe="graphgpt"), "some.smi", "what the run was started with")
+    data.unlink()
+    assert refused(train("--resume", "run", recipe="graphgpt"), "some.smi", "is gone")
+
+
+@pytest.mark.parametrize(
+    "keys", [("objective=ntp",), ("scope=1",), ("random=0.9", "kept=0.1"), ("lr=1e38", "warmup=0", "steps=1")]
+)
+def test_little_to_learn_ends_a_run_like_any_other(train, tmp_path, keys):
+    """Nothing is scored, nothing is left for the linear model, or the last step threw the weights away."""
+    (tmp_path / "one.smi").write_text("C\n")
+    arguments = (*SMALL, "steps=2", *keys, "--data", "one.smi", "--out", "run")
+    assert train(*arguments, recipe="graphgpt").status == 0
+    text = (tmp_path / "run" / "results.json").read_text()
+    assert "null" in text
+    assert "NaN" not in text
+
+
 @pytest.mark.parametrize(
     "assignment",
     [
@@ -246,6 +270,12 @@ def test_other_data_are_refused_on_resume(train, tmp_path, path, single):
         "power=0",
         "limit=-1",
         "schedule=sine",
+        "high=0",
+        "probe_labels=0",
+        "probe_labels=4001",
+        "scope=1000000000000",
+        "max_tokens=100000000",
+        "random=0.9 kept=0.11",
     ],
 )
 def test_keys_of_the_recipe(train, tmp_path, assignment):

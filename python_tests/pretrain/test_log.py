@@ -6,9 +6,11 @@ import pty
 import select
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from sslkernels.pretrain.config import UserError
 from sslkernels.pretrain.log import Log, draw_curves, read_rows
 
 from .runs import RECIPE, ROOT, rows, spawn
@@ -35,6 +37,53 @@ def test_a_step_is_read_once(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
     assert [(each["step"], each["loss"]) for each in read_rows(tmp_path)] == [(1, 1), (2, 0.5), (3, 1 / 3)]
     assert read_rows(tmp_path / "nowhere") == []
+
+
+def test_lines_that_are_no_rows_are_passed_over(tmp_path):
+    """A line damaged in the middle takes none of those behind it along."""
+    bad = ['{"step": 2, "lo', "[2]", "2", "null", '{"loss": 1}', '{"step": "2"}', '{"step": null}', "\0\xff"]
+    bad += ['{"step": 2, "loss": NaN}', '{"step": 2, "loss": 1e999}', '{"step": 2, "loss": "x"}', "", "{}"]
+    bad += [
+        '{"step": 2, "loss": 1.0, "lr": 0.1}',
+        '{"step": 2, "loss": null, "lr": 1, "samples_per_second": 1}',
+    ]
+    lines = [json.dumps(row(1)), *bad, json.dumps(row(3))]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="latin-1")
+    with Log(tmp_path, 5, 9):
+        pass
+    assert rows(tmp_path) == [row(1), row(3)]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_a_full_disk_names_the_file(tmp_path):
+    os.symlink("/dev/full", tmp_path / "curves.png.tmp")
+    with pytest.raises(UserError, match=r"curves\.png cannot be written: No space left"):
+        draw_curves([row(1)], tmp_path / "curves.png")
+    with Log(tmp_path, 0, 2) as log:
+        log.file.close()
+        log.file = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
+        with pytest.raises(UserError, match=r"metrics\.jsonl cannot be written: No space left"):
+            log.row(row(1))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_what_ended_a_run_is_said_and_not_the_picture(train, tmp_path):
+    (tmp_path / "run").mkdir()
+    os.symlink("/dev/full", tmp_path / "run" / "curves.png.tmp")
+    result = train("steps=30", "ruin=23", "--out", "run")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "step 23" in result.err
+
+
+def test_matplotlib_is_missed_before_training(train, monkeypatch, tmp_path):
+    def missing(width, height):
+        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+
+    monkeypatch.setattr("sslkernels.pretrain.log._figure", missing)
+    result = train("steps=2", "--out", "run")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "matplotlib" in result.err
+    assert "step 1" not in result.out
 
 
 def test_what_is_not_finite_is_null(tmp_path):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -87,4 +89,7 @@ def test_a_linear_target_is_found_and_noise_is_not():
     assert 0.8 < ridge_rmse(features, noise, labels=50) < 1.3  # the penalty saves it from fitting noise
     constant = torch.cat([features, torch.ones(300, 1)], 1)  # a column without spread
     assert ridge_rmse(constant, targets, labels=50) < 0.05
+    assert math.isnan(ridge_rmse(features, targets, labels=300))  # nothing is left to predict
+    assert math.isnan(ridge_rmse(features * math.inf, targets, labels=50))  # a network that diverged
+    assert ridge_rmse(features, targets, labels=1) > 1  # the mean of one label
     assert ridge_rmse(features, targets, labels=50, seed=1) != ridge_rmse(features, targets, labels=50)

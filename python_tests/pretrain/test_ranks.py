@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections import Counter
 
@@ -9,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from sslkernels.pretrain import loop
-from sslkernels.pretrain.config import TrainConfig
+from sslkernels.pretrain import checkpoint, loop
+from sslkernels.pretrain.config import TrainConfig, UserError
 from sslkernels.pretrain.ranks import Ranks
 from sslkernels.pretrain.recipe import Loss, Recipe
 
@@ -93,6 +94,45 @@ def test_errors_end_every_rank_with_one_line(tmp_path):
         assert word in results[0].err
         assert results[0].err.count("\n") == 1
         assert results[1].err == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_a_full_disk_ends_every_rank(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    os.symlink("/dev/full", run / "curves.png.tmp")
+    results = forked_ranks(RECIPE, *KEYS, "parallel=fsdp", "--out", run, cwd=tmp_path)
+    assert [each.status for each in results] == [2, 2], results
+    assert "curves.png cannot be written: No space left" in results[0].err
+    assert [each.err.count("\n") for each in results] == [1, 0]
+    assert checkpoint.fault(run / "step-24") is None
+
+
+def test_more_ranks_than_devices_is_said_by_the_first(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="more ranks here than CUDA devices"):
+        Ranks.start(TrainConfig())
+
+
+def test_a_launcher_that_says_too_little(train, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = train("--out", "run")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "MASTER_ADDR" in result.err
+
+
+def test_fewer_samples_than_ranks(tmp_path, train):
+    keys = ("steps=4", "rows=2", "log_every=1", "accumulation=2")
+    assert train(*keys, "--out", "one").status == 0
+    for parallel in ("ddp", "fsdp"):
+        run = tmp_path / parallel
+        done = forked_ranks(RECIPE, *keys, f"parallel={parallel}", "--out", run, cwd=tmp_path, world=3)
+        assert [each.status for each in done] == [0, 0, 0], done[0].err
+        assert losses(run) == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
 
 
 def test_every_sample_once_an_epoch_with_ranks_and_workers(tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 from sslkernels.pretrain import checkpoint
 from sslkernels.pretrain.loop import learning_rate
+from sslkernels.pretrain.stop import Stopped, StopRequest
 
 from .runs import RECIPE, forked, losses, rows
 from .test_cli import refused
@@ -233,6 +234,91 @@ def test_a_full_disk_keeps_the_last_checkpoint(train, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "save_file", full)
     monkeypatch.undo()
     assert checkpoint.fault(tmp_path / "run" / "step-5") is None
+
+
+def test_a_full_disk_while_the_weights_are_written(train, tmp_path, monkeypatch):
+    """safetensors raises an error of its own, no OSError."""
+    from safetensors import SafetensorError
+
+    def full(*arguments):
+        raise SafetensorError("I/O error: No space left on device")
+
+    assert train("steps=5", "--out", "run").status == 0
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    assert refused(train("steps=8", "--resume", "run"), "step-8", "weights.safetensors", "No space left")
+    assert (tmp_path / "run" / "latest").read_text() == "step-5\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "results.json", "latest"])
+def test_a_full_disk_names_what_it_kept(train, tmp_path, whole, name):
+    run = shutil.copytree(whole, tmp_path / "run")
+    before = (run / name).read_text()
+    os.symlink("/dev/full", run / f"{name}.tmp")
+    assert refused(train("steps=28", "--resume", "run"), name, "No space left")
+    assert name == "results.json" or (run / name).read_text() == before
+
+
+def test_the_cause_behind_an_error_of_torch():
+    """Its writer says "unexpected pos" of a full disk."""
+    error = RuntimeError("unexpected pos 704 vs 598")
+    error.__context__ = OSError(28, "No space left on device")
+    assert checkpoint._cause(error) == "No space left on device"
+
+
+def test_a_torn_newest_checkpoint_does_not_push_out_the_whole_ones(train, tmp_path, monkeypatch, whole):
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "results.json").unlink()
+    (run / "step-26" / "complete").unlink()
+    shutil.rmtree(run / "step-25")
+    (run / "step-7.tmp").mkdir()
+    monkeypatch.setenv("SIGNAL_AT", f"22:{signal.SIGTERM.value}")
+    assert train("--resume", "run", "keep=1", "checkpoint_every=100").status == 143
+    assert [step for step in checkpoint.steps(run) if checkpoint.fault(run / f"step-{step}") is None] == [23]
+    assert not (run / "step-7.tmp").exists()  # what a kill left
+    monkeypatch.delenv("SIGNAL_AT")
+    assert train("--resume", "run").status == 0
+    assert same(run, whole)
+
+
+def test_a_checkpoint_of_another_step_does_not_count(tmp_path, whole):
+    folder = shutil.copytree(whole / "step-20", tmp_path / "step-21")
+    assert "step 20" in checkpoint.fault(folder)
+
+
+def test_a_finished_run_without_its_metrics(train, tmp_path, whole):
+    run = shutil.copytree(whole, tmp_path / "run")
+    for name in ("results.json", "metrics.jsonl"):
+        (run / name).unlink()
+    assert train("--resume", "run").status == 0
+    assert (run / "results.json").exists()
+
+
+def test_a_second_signal_does_not_disturb_the_first():
+    with StopRequest() as stop:
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    with StopRequest() as stop:
+        stop.hold()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            stop.answer_at_once()
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_weights_that_lie_transposed_are_written(tmp_path):
+    net = torch.nn.Linear(3, 2)
+    net.weight = torch.nn.Parameter(torch.arange(6.0).view(3, 2).T)
+    net.tied = net.weight
+    (tmp_path / "step-1.tmp").mkdir()
+    checkpoint._close(tmp_path, 1, tmp_path / "step-1.tmp", net.state_dict(), 0)
+    from safetensors.torch import load_file
+
+    weights = load_file(tmp_path / "step-1" / "weights.safetensors")
+    assert torch.equal(weights["weight"], net.weight)
+    assert torch.equal(weights["tied"], net.weight)
 
 
 def test_weights_for_others(whole):

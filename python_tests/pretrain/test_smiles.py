@@ -20,7 +20,7 @@ def said():
 
 def write(path, text):
     data = text.encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(gzip.compress(data) if path.suffix.lower() == ".gz" else data)
     return path
 
 
@@ -35,6 +35,9 @@ def write(path, text):
         ("a.csv", "canonical_smiles\nC\n", [(2, "C")]),
         ("a.csv", "smiles,isomeric_smiles\nC,CC\n", [(2, "C")]),
         ("a.csv", 'x,smiles\n"two\nlines",C\n1\n', [(3, "C"), (4, "")]),
+        ("a.csv", '\r\n\n"name","smiles"\r\n"a","CCO"\r\n\r\n  \r\nb,CC\r\n', [(4, "CCO"), (7, "CC")]),
+        ("a.SMI.GZ", "CCO\n", [(1, "CCO")]),
+        ("a.smi", "CCO\rC\r", [(1, "CCO"), (2, "C")]),
         ("a.tsv", "x\tSmiles\n1\tC\n", [(2, "C")]),
         ("a.csv.gz", PCQM, [(2, "O=C1[N]c2ccccc2[C@@]1(O)C"), (3, "CCO"), (4, ""), (5, "c1ccccc1")]),
     ],
@@ -50,6 +53,8 @@ def test_files(tmp_path, name, text, expected):
         ("a.csv", b""),
         ("a.csv", b"in_smiles,out_smiles\nC,C\n"),
         ("a.smi", b"\xff\xfe\x00"),
+        ("a.smi", "CCO\nCC\n".encode("utf-16")),
+        ("a.csv", "smiles\nCC\n".encode("utf-16")),
         ("a.smi.gz", b"not gzip"),
         ("a.smi.gz", gzip.compress(b"CCO\n" * 99, mtime=0)[:-9]),
         ("a.csv", b'smiles\n"' + b"C" * 200_000 + b'"\n'),
@@ -75,6 +80,19 @@ def test_bad_lines_are_counted_and_named(tmp_path, said, workers, monkeypatch):
     assert molecules.line.tolist() == [1, 5]
     assert ["line 2" in said[0], "line 4" in said[1], "2 of 5" in said[2]] == [True] * 3
     assert "1 molecules have more than 6 atoms" in said[3]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_line_in_another_encoding_is_one_bad_line(tmp_path, said, workers):
+    path = tmp_path / "a.smi"
+    path.write_bytes(b"CCO caf\xe9\nC\xe9\nCC\nC\xc3\xa9\n")
+    assert Molecules.read(path, 9, said.append, workers).line.tolist() == [1, 3]
+    assert "line 2" in said[0]
+    assert "line 4" in said[1]
+    assert all(text.isascii() for text in said)  # whatever the terminal shows
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"name,smiles\ncaf\xe9,CCO\nb,\xff\n")
+    assert Molecules.read(path, 9, said.append, workers).line.tolist() == [2]
 
 
 def test_many_bad_lines_are_only_counted(tmp_path, said):

@@ -21,7 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
@@ -33,7 +35,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 
-from sslkernels.pretrain.config import UserError
+from sslkernels.pretrain.config import UserError, write_whole
 from sslkernels.pretrain.data import file_sha256
 from sslkernels.pretrain.ranks import Ranks, one_line
 
@@ -67,11 +69,14 @@ def whole_weights(model: nn.Module) -> dict[str, Any]:
 
 
 def _cause(error: BaseException) -> str:
-    """A CheckpointException's first rank's reason in one line."""
+    """A CheckpointException's first rank's reason in one line; of errors that follow an OSError, that one."""
     failures = getattr(error, "failures", None)
     if failures:
         error = next(iter(failures.values()))[0]
-    return one_line(error)
+    before: BaseException | None = error
+    while before is not None and not isinstance(before, OSError):
+        before = before.__cause__ or before.__context__
+    return one_line(before or error)
 
 
 def _empty_folder(folder: Path) -> None:
@@ -82,8 +87,14 @@ def _empty_folder(folder: Path) -> None:
 
 def _close(run: Path, step: int, aside: Path, weights: dict[str, Any], keep: int) -> None:
     """Weights, sums, closing mark, rename, `latest`; then the folders that are no longer kept go."""
-    apart = {name: value.detach().clone() for name, value in weights.items()}  # tied weights share memory
-    save_file(apart, aside / "weights.safetensors")
+    # tied weights share memory and others lie transposed: the format has neither
+    apart = {
+        name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in weights.items()
+    }
+    try:
+        save_file(apart, aside / "weights.safetensors")
+    except SafetensorError as error:  # no OSError, on a full disk either
+        raise UserError(f"{aside / 'weights.safetensors'} cannot be written: {one_line(error)}") from None
     files = {path.name: file_sha256(path) for path in sorted(aside.iterdir())}
     (aside / "checksums.json").write_text(json.dumps({"step": step, "files": files}, indent=2) + "\n")
     (aside / "complete").write_text(file_sha256(aside / "checksums.json") + "\n")
@@ -93,11 +104,13 @@ def _close(run: Path, step: int, aside: Path, weights: dict[str, Any], keep: int
     if target.exists():  # torn, or this run would not have come to write it
         shutil.rmtree(target)
     os.rename(aside, target)
-    (run / "latest.tmp").write_text(target.name + "\n")
-    os.replace(run / "latest.tmp", run / "latest")
+    write_whole(run / "latest", target.name + "\n")
     _to_disk(run)
-    for step_before in steps(run)[keep:] if keep else ():
+    up_to = [each for each in steps(run) if each <= step]  # a torn newer one must not push out this one
+    for step_before in up_to[keep:] if keep else ():
         shutil.rmtree(run / f"step-{step_before}")
+    for broken_off in run.glob("step-*.tmp"):
+        shutil.rmtree(broken_off)
 
 
 def _to_disk(path: Path) -> None:
@@ -120,7 +133,10 @@ def fault(folder: Path) -> str | None:
         sums = folder / "checksums.json"
         if (folder / "complete").read_text().strip() != file_sha256(sums):
             return "checksums.json has changed"
-        for name, expected in json.loads(sums.read_text())["files"].items():
+        content = json.loads(sums.read_text())
+        if folder.name != f"step-{content['step']}":
+            return f"it is of step {content['step']}"
+        for name, expected in content["files"].items():
             if file_sha256(folder / name) != expected:
                 return f"{name} has changed"
     except FileNotFoundError as error:

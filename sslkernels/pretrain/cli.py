@@ -6,6 +6,7 @@ import argparse
 import importlib
 import itertools
 import json
+import math
 import os
 import re
 import shlex
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(text: str, status: int = 2) -> int:
     """One line on stderr, once a machine: every rank meets the same error."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if "RANK" not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0":
         print("error:", " ".join(text.split()), file=sys.stderr, flush=True)
     return status
 
@@ -133,6 +134,10 @@ def _run(
         status, reason = job.do(stop), ""
     except (UserError, OSError) as error:
         status, reason = 2, one_line(error)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        status, reason = 2, f"out of memory; a smaller batch or network needs less: {one_line(error)}"
     except Stopped as stopped:
         if job.run is None:
             raise
@@ -143,6 +148,14 @@ def _run(
     if reason:
         raise UserError(reason)
     return status
+
+
+def _out_of_memory(error: Exception) -> bool:
+    import torch
+
+    words = ("can't allocate memory", "Storage size calculation overflowed")  # of torch on the CPU
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or any(each in str(error) for each in words)
 
 
 def _full_name(name: str) -> str:
@@ -198,9 +211,14 @@ class Job:
         self.path = path.resolve() if path is not None else None
         self.sha256 = checksum(self.path) if self.path is not None else self.recipe.default_sha256()
         if self.saved is not None and self.saved["data_sha256"] != self.sha256:
+            if before and not self.options.data and not Path(before).exists():
+                raise UserError(f"{before}, the data of the run, is gone: name a copy with --data")
             now, then = path or "what the recipe reads here", before or "what it read there"
-            raise UserError(f"--data: {now} is not what the run was started with ({then})")
-        return self.recipe.make_data(self.path)
+            raise UserError(f"--data: {now} does not hold what the run was started with ({then})")
+        data = self.recipe.make_data(self.path)
+        if not len(data):
+            raise UserError("the data hold no sample")
+        return data
 
     def _folder(self, data: Any) -> tuple[Path, int]:
         """The run directory with its config.json, made or taken up, and the step to go on from."""
@@ -236,13 +254,12 @@ class Job:
         weights = checkpoint.whole_weights(model)
         if self.ranks.rank:
             return
-        torch.manual_seed(self.config.seed)
         whole = self.recipe.make_model(data)
         whole.load_state_dict(weights)
+        torch.manual_seed(self.config.seed)
         figures = self.recipe.evaluate(whole.to(self.ranks.device).eval(), data, read_rows(run))
-        aside = run / "results.json.tmp"
-        aside.write_text(json.dumps(figures, indent=2) + "\n")
-        os.replace(aside, run / "results.json")
+        strict = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        configuration.write_whole(run / "results.json", json.dumps(strict, indent=2) + "\n")
         self.ranks.say(f"curves: {run / 'curves.png'}")
 
 

@@ -70,7 +70,7 @@ class TrainConfig:
 FREE = ("log_every", "checkpoint_every", "keep", "workers", "parallel")
 SWITCHES = ("true", "yes", "on", "1", "false", "no", "off", "0")
 # What config.json holds beside the keys.
-RESERVED = ("recipe", "data", "data_sha256")
+RESERVED = {"recipe": str, "data": str | None, "data_sha256": str | None}
 
 Config = TypeVar("Config", bound=TrainConfig)
 
@@ -142,6 +142,15 @@ def _kind(hint: Any) -> str:
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether `value`, read from JSON, is one that a key of this type holds."""
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if _optional(hint):
+        return any(_fits(each, value) for each in typing.get_args(hint))
+    return type(value) in ((int, float) if hint is float else (hint,))
+
+
 def _built(kind: type[Config], values: Any) -> Config:
     try:
         return kind(**values)
@@ -157,12 +166,20 @@ def suggestion(name: str, known: typing.Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write `path` in one move; raises UserError where it cannot be written, and what was there stays."""
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        aside.write_text(text)
+        os.replace(aside, path)
+    except OSError as error:  # a full disk's names no file
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
 def save(run: Path, recipe: str, config: TrainConfig, data: str | None, data_sha256: str | None) -> None:
     """Write `run`/config.json in one move."""
     content = {"recipe": recipe, "data": data, "data_sha256": data_sha256, **dataclasses.asdict(config)}
-    aside = run / "config.json.tmp"
-    aside.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(aside, run / "config.json")
+    write_whole(run / "config.json", json.dumps(content, indent=2) + "\n")
 
 
 def load(run: Path) -> dict[str, Any]:
@@ -173,7 +190,9 @@ def load(run: Path) -> dict[str, Any]:
         raise UserError(f"{run} holds no run: it has no config.json") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{run / 'config.json'} cannot be read: {_first_line(error)}") from None
-    if not isinstance(content, dict) or any(name not in content for name in RESERVED):
+    if not isinstance(content, dict) or not all(
+        name in content and _fits(hint, content[name]) for name, hint in RESERVED.items()
+    ):
         raise UserError(f"{run / 'config.json'} is not the configuration of a run")
     return content
 
@@ -189,6 +208,10 @@ def resumed(kind: type[Config], saved: Mapping[str, Any], assignments: Sequence[
     for name in values.keys() ^ names:
         where = "has no" if name in names else "has an unknown"
         raise UserError(f"the saved config.json {where} key {name!r}")
+    hints = typing.get_type_hints(kind)
+    for name, value in values.items():
+        if not _fits(hints[name], value):
+            raise UserError(f"the saved config.json: {name} is {value!r}, must be {_kind(hints[name])}")
     before = _built(kind, values)
     after = override(before, assignments)
     for item in dataclasses.fields(kind):

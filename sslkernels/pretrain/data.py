@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -129,7 +128,7 @@ class _Places(Sampler):
         return len(self.steps) * self.parts
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return itertools.product(self.steps, range(self.parts))
+        return ((step, part) for step in self.steps for part in range(self.parts))
 
 
 def batches(data: Data, plan: Plan, steps: range, workers: int, pin: bool = False) -> Iterator[Any]:
@@ -140,6 +139,7 @@ def batches(data: Data, plan: Plan, steps: range, workers: int, pin: bool = Fals
             batch_size=None,
             sampler=_Places(steps, plan.accumulation),
             num_workers=workers,
+            multiprocessing_context="fork" if workers else None,  # a recipe's file is no module to import
             collate_fn=_as_it_is,
             pin_memory=pin,
             worker_init_fn=_worker,
@@ -175,9 +175,14 @@ class Arrays:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file; of a folder: of its files' names and contents, sorted by name."""
+    """SHA-256 of a file; of a folder: of its files' names and contents, sorted by name.
+
+    Raises UserError where it cannot be read, or only once (a pipe).
+    """
     total = hashlib.sha256()
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(f"{path} is neither a file nor a folder")
         if not path.is_dir():
             return file_sha256(path)
         for each in sorted(p for p in path.rglob("*") if p.is_file()):

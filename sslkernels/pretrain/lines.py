@@ -16,25 +16,28 @@ SHOWN = 20  # bad lines that are shown one by one
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[io.TextIOBase]:
-    """The text of `path`, UTF-8, .gz too; whatever cannot be read is a UserError that names the file."""
+def opened(path: Path, errors: str = "strict") -> Iterator[io.TextIOBase]:
+    """The text of `path`, UTF-8, .gz too; whatever cannot be read is a UserError that names the file.
+
+    `errors` says what becomes of bytes that are no UTF-8, as in `bytes.decode`.
+    """
     try:
-        with _open(path) as file:
+        with _open(path, errors) as file:
             yield file
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: {reason}") from None
 
 
-def _open(path: Path) -> io.TextIOBase:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+def _open(path: Path, errors: str) -> io.TextIOBase:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors=errors, newline="")
+    return path.open(encoding="utf-8-sig", errors=errors, newline="")
 
 
 def kind(path: Path) -> str:
     """The ending of a file's name, in lower case and without .gz: csv, smi, jsonl."""
-    return path.name.removesuffix(".gz").rpartition(".")[2].lower()
+    return path.name.lower().removesuffix(".gz").rpartition(".")[2]
 
 
 class BadLines:
@@ -46,7 +49,7 @@ class BadLines:
     def add(self, number: int, content: str) -> None:
         self.count += 1
         if self.count <= SHOWN:
-            self.say(f"line {number}: no {self.what}: {content[:60]!r}")
+            self.say(f"line {number}: no {self.what}: {content[:60]!a}")
         elif self.count == SHOWN + 1:
             self.say("further lines like these are only counted")
 

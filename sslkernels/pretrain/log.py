@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -13,39 +14,54 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from sslkernels.pretrain.config import UserError, write_whole
+
 Row = dict[str, Any]
 PLACES = ("step", "epoch", "samples")  # where a row stands; the rest are curves
+ALWAYS = ("loss", "lr", "samples_per_second")  # numbers in every row
 REDRAW = 20.0  # seconds between two pictures
 
 
 def read_rows(run: Path, last: int | None = None) -> list[Row]:
-    """The rows of metrics.jsonl up to step `last`, each step once; a torn line ends the reading."""
+    """The rows of metrics.jsonl up to step `last`, each step once; a line that is none is passed over."""
     rows: list[Row] = []
     try:
         lines = (run / "metrics.jsonl").read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return []
     for line in lines:
-        try:
-            row = json.loads(line)
-            step = row["step"]
-        except (ValueError, KeyError, TypeError):
-            break
-        if (last is None or step <= last) and (not rows or step > rows[-1]["step"]):
+        row = _row(line)
+        if row and (last is None or row["step"] <= last) and (not rows or row["step"] > rows[-1]["step"]):
             rows.append(row)
     return rows
+
+
+def _row(line: str) -> Row | None:
+    """The row that a line holds, of numbers or null; None where it is torn or something else."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    if not all(_is_number(row.get(name)) for name in ALWAYS):
+        return None
+    return row if all(value is None or _is_number(value) for value in row.values()) else None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 class Log:
     """Context that writes the rows of a run from step `first` on; every method is for rank 0 alone."""
 
     def __init__(self, run: Path, first: int, steps: int) -> None:
+        _figure(1, 1)  # without matplotlib it ends here, not after hours
         self.run, self.steps = run, steps
         self.rows = read_rows(run, first)
-        aside = run / "metrics.jsonl.tmp"
-        aside.write_text("".join(_json(row) for row in self.rows))
-        os.replace(aside, run / "metrics.jsonl")
-        self.file = (run / "metrics.jsonl").open("a", buffering=1)  # a line is written when it ends
+        write_whole(run / "metrics.jsonl", "".join(_json(row) for row in self.rows))
+        self.file = (run / "metrics.jsonl").open("ab", buffering=0)  # a row is on disk before the next
         self.board = _tensorboard(run, first)
         self.drawn = time.monotonic()
         self.progress: Progress = _Bar(first, steps) if sys.stdout.isatty() else _Lines(steps)
@@ -60,13 +76,20 @@ class Log:
         self.file.close()
         if self.board is not None:
             self.board.close()
-        draw_curves(self.rows, self.run / "curves.png")
+        if kind is not None:
+            with contextlib.suppress(UserError):  # what ended the run is what is said
+                self.draw()
 
     def row(self, values: Mapping[str, float]) -> None:
         """One line of strict JSON; what is not finite is null."""
         row = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.rows.append(row)
-        self.file.write(_json(row))
+        line = _json(row).encode()
+        try:
+            while line:  # the end of a disk may take a part of it
+                line = line[self.file.write(line) :]
+        except OSError as error:
+            raise UserError(f"{self.run / 'metrics.jsonl'} cannot be written: {error.strerror}") from None
         if self.board is not None:
             for name in row.keys() - set(PLACES):
                 if row[name] is not None:
@@ -77,8 +100,11 @@ class Log:
         """Before a checkpoint counts, the rows up to it are on disk; now and then the picture follows."""
         os.fsync(self.file.fileno())
         if time.monotonic() - self.drawn > REDRAW:
-            draw_curves(self.rows, self.run / "curves.png")
-            self.drawn = time.monotonic()
+            self.draw()
+
+    def draw(self) -> None:
+        draw_curves(self.rows, self.run / "curves.png")
+        self.drawn = time.monotonic()
 
 
 def _json(row: Row) -> str:
@@ -152,7 +178,10 @@ def _figure(width: float, height: float) -> Any:
 
 
 def draw_curves(rows: list[Row], path: Path) -> None:
-    """A panel each for the loss and whatever else the rows hold, over steps; nothing without rows."""
+    """A panel each for the loss and whatever else the rows hold, over steps; nothing without rows.
+
+    Raises UserError where `path` cannot be written.
+    """
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in PLACES]
     if not names:
         return
@@ -169,5 +198,8 @@ def draw_curves(rows: list[Row], path: Path) -> None:
         axes.grid(alpha=0.3)
     figure.subplots_adjust(0.06, 0.2 / height, 0.98, 1 - 0.12 / height, wspace=0.25, hspace=0.5)
     aside = path.with_name(path.name + ".tmp")
-    figure.savefig(aside, format="png", dpi=110)
-    os.replace(aside, path)
+    try:
+        figure.savefig(aside, format="png", dpi=110)
+        os.replace(aside, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -51,6 +51,7 @@ def train(recipe: Recipe, data: Data, ranks: Ranks, run: Path, first: int, stop:
 
             totals = accumulate(recipe, model, parts, ranks, step)
             asked = totals.meet(ranks, stop.number)
+            stop.number = asked or stop.number  # so that behind the last step, too, all ranks stop
             if not math.isfinite(totals.loss):
                 raise UserError(f"loss is {totals.loss} at step {number}")
             norm = finish_gradients(model, totals.scale * ranks.world, config.clip)
@@ -65,17 +66,18 @@ def train(recipe: Recipe, data: Data, ranks: Ranks, run: Path, first: int, stop:
             last = number == config.steps
             if log is not None:
                 log.progress.step(number)
-                if number % config.log_every == 0 or last:
-                    where = {"step": number, "epoch": plan.epoch(step), "samples": plan.seen(step)}
-                    rates = {"lr": learning_rate(config, step), "samples_per_second": speed.take()}
-                    log.row({**where, "loss": totals.loss, **totals.metrics, "grad_norm": norm, **rates})
+            if number % config.log_every == 0 or last:
+                where = {"step": number, "epoch": plan.epoch(step), "samples": plan.seen(step)}
+                rates = {"lr": learning_rate(config, step), "samples_per_second": speed.take()}
+                row = {**where, "loss": totals.loss, **totals.metrics, "grad_norm": norm, **rates}
+                ranks.first(Log.row, log, row)
             due = config.checkpoint_every and number % config.checkpoint_every == 0
             if due or last or asked:
-                if log is not None:
-                    log.save()
+                ranks.first(Log.save, log)
                 checkpoint.save(run, number, model, optimizer, ranks, config.keep)
             if asked and not last:
                 raise Stopped(asked)
+        ranks.first(Log.draw, log)
     return model
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,9 +13,12 @@ PENALTIES = tuple(10.0**power for power in range(-3, 6))
 def ridge_rmse(features: Tensor, targets: Tensor, *, labels: int, splits: int = 5, seed: int = 0) -> float:
     """Root mean square error of ridge regression on `labels` rows, on the rest; mean over `splits` draws.
 
-    features (N, D), targets (N,). Columns are standardised by the labelled rows; the penalty is the one
-    of PENALTIES with the least leave-one-out error on them.
+    features (N, D), targets (N,); nan where no row is left to predict or a feature is not finite. Columns
+    are standardised by the labelled rows; the penalty is the one of PENALTIES with
+    the least leave-one-out error on them.
     """
+    if len(targets) <= labels or not features.isfinite().all():
+        return math.nan
     errors = []
     for split in range(splits):
         order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed + split))
@@ -24,7 +29,7 @@ def ridge_rmse(features: Tensor, targets: Tensor, *, labels: int, splits: int = 
 
 
 def _ridge(x: Tensor, y: Tensor, new: Tensor) -> Tensor:
-    mean, scale = x.mean(0), x.std(0).clamp(min=1e-9)
+    mean, scale = x.mean(0), x.std(0).nan_to_num(0.0).clamp(min=1e-9)  # a single row has no spread
     u, s, v = torch.linalg.svd((x - mean) / scale, full_matrices=False)
     residuals = torch.stack([_left_out(u, s, y - y.mean(), penalty) for penalty in PENALTIES])
     penalty = PENALTIES[int(residuals.square().sum(1).argmin())]
@@ -43,8 +48,10 @@ def _left_out(u: Tensor, s: Tensor, y: Tensor, penalty: float) -> Tensor:
 def ridge_auc(features: Tensor, positive: Tensor, *, labels: int, splits: int = 5, seed: int = 0) -> float:
     """Area under the ROC curve of ridge regression on `labels` rows, on the rest; mean over `splits` draws.
 
-    features (N, D), positive bool (N,), regressed as 1 and -1; columns and penalty as in `ridge_rmse`.
+    features (N, D), positive bool (N,), regressed as 1 and -1; columns, penalty and nan as in `ridge_rmse`.
     """
+    if len(positive) <= labels or not features.isfinite().all():
+        return math.nan
     areas = []
     for split in range(splits):
         order = torch.randperm(len(positive), generator=torch.Generator().manual_seed(seed + split))

@@ -39,7 +39,10 @@ class Ranks:
             return cls(dist.get_rank(), dist.get_world_size(), device, owns_group=False)
         if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
             return cls(0, 1, device, owns_group=False)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"the ranks do not meet: {one_line(error)}") from None
         return cls(dist.get_rank(), dist.get_world_size(), device, owns_group=True)
 
     def end(self) -> None:
@@ -67,12 +70,12 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
-    def first(self, action: Callable[[], T]) -> T:
+    def first(self, action: Callable[..., T], *arguments: Any) -> T:
         """What `action` gives on rank 0, on every rank; a UserError or OSError there is raised on all."""
         result: list[Any] = [None, None]
         if self.rank == 0:
             try:
-                result[0] = action()
+                result[0] = action(*arguments)
             except (UserError, OSError) as error:
                 result[1] = UserError(one_line(error))
         if self.together:
@@ -111,7 +114,8 @@ def _device(config: TrainConfig) -> torch.device:
     if config.device == "cpu" or not there:
         return torch.device("cpu")
     local = int(os.environ.get("LOCAL_RANK", 0))
-    if local >= torch.cuda.device_count():
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", local + 1))  # so that every rank, the first too, says it
+    if here > torch.cuda.device_count():
         raise UserError(f"more ranks here than CUDA devices ({torch.cuda.device_count()})")
     torch.cuda.set_device(local)
     return torch.device("cuda", local)

@@ -85,6 +85,7 @@ class Recipe:
     def evaluate(self, model: nn.Module, data: Data, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Figures after the last step, for results.json: rank 0 alone, whole weights, eval mode.
 
-        `rows` are those of metrics.jsonl.
+        One that is not finite becomes null. `rows` are those of metrics.jsonl, maybe none. torch's generator
+        has just been seeded: `make_model` gives the network as it was before training.
         """
         return {}

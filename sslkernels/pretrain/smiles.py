@@ -42,29 +42,39 @@ def read_smiles(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, SMILES) of a .smi or .csv file, either also .gz; "" where a row has none.
 
     .smi: the first word of each line that is not empty. .csv, .tsv: the column whose name is or holds
-    "smiles". Raises UserError where the file cannot be read or has no such column.
+    "smiles". Bytes that are no UTF-8 come as surrogates, which are no SMILES. Raises UserError where the
+    file cannot be read, is no text or has no such column.
     """
-    with opened(path) as file:
-        yield from _columns(path, file, kind(path)) if kind(path) in ("csv", "tsv") else _words(file)
+    with opened(path, errors="surrogateescape") as file:
+        lines = _text(path, file)
+        yield from _columns(path, lines, kind(path)) if kind(path) in ("csv", "tsv") else _words(lines)
 
 
-def _words(file: io.TextIOBase) -> Iterator[tuple[int, str]]:
+def _text(path: Path, file: io.TextIOBase) -> Iterator[str]:
+    """The lines of a file. A zero byte tells what is no text, UTF-16 too, from a line with a bad byte."""
     for number, line in enumerate(file, 1):
+        if "\0" in line:
+            raise UserError(f"{path}: no text in UTF-8: line {number} holds a zero byte")
+        yield line
+
+
+def _words(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines, 1):
         if line.strip():
             yield number, line.split()[0]
 
 
-def _columns(path: Path, file: io.TextIOBase, ending: str) -> Iterator[tuple[int, str]]:
-    reader = csv.reader(file, delimiter="\t" if ending == "tsv" else ",")
-    header = [name.strip() for name in next(reader, [])]
+def _columns(path: Path, lines: Iterator[str], ending: str) -> Iterator[tuple[int, str]]:
+    reader = csv.reader(lines, delimiter="\t" if ending == "tsv" else ",")
+    rows = (row for row in reader if len(row) > 1 or (row and row[0].strip()))  # blank lines are no rows
+    header = [name.strip() for name in next(rows, [])]
     lower = [name.lower() for name in header]
     named = [place for place, name in enumerate(lower) if name == "smiles"]
     named = named or [place for place, name in enumerate(lower) if "smiles" in name]
     if len(named) != 1:
         raise UserError(f"{path}: {len(named)} columns are named after SMILES: {', '.join(header) or 'none'}")
-    for row in reader:
-        if row:
-            yield reader.line_num, row[named[0]].strip() if named[0] < len(row) else ""
+    for row in rows:
+        yield reader.line_num, row[named[0]].strip() if named[0] < len(row) else ""
 
 
 @dataclass
@@ -180,6 +190,7 @@ def _chunks(path: Path) -> Iterator[list[Line]]:
 
 def _parse(lines: list[Line]) -> tuple[list[Line], list[Graph]]:
     kinds = (np.int32, np.uint8, np.uint8)
-    graphs = parse_smiles([smiles for _, smiles in lines])
+    # RDKit passes over bytes beyond ASCII
+    graphs = parse_smiles([smiles if smiles.isascii() else "" for _, smiles in lines])
     compact = [g and tuple(part.astype(kind) for part, kind in zip(g, kinds, strict=True)) for g in graphs]
     return lines, compact

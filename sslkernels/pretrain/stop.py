@@ -18,9 +18,10 @@ class Stopped(Exception):  # noqa: N818
 
 
 class StopRequest:
-    """Context in which SIGTERM and SIGINT raise Stopped, or after `hold` are noted in `number`.
+    """Context in which the first SIGTERM or SIGINT raises Stopped; after `hold` they are noted in `number`.
 
-    Outside the main thread, where Python allows no handlers, it does nothing.
+    A second one does not disturb what the first one ends. Outside the main thread, where Python allows no
+    handlers, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,7 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         if self.at_once:
+            self.at_once = False
             raise Stopped(number)
 
     def hold(self) -> None:
@@ -51,6 +53,6 @@ class StopRequest:
 
     def answer_at_once(self) -> None:
         """From here on nothing is lost by stopping: raise Stopped, now where a signal has come."""
-        self.at_once = True
+        self.at_once = not self.number
         if self.number:
             raise Stopped(self.number)

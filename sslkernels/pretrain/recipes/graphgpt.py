@@ -9,6 +9,7 @@ area from few labels, against the same network as it was initialised.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from torch.utils import _pytree as pytree
 from sslkernels.eulerian import GraphTokenizer, pack
 from sslkernels.masking import corrupt_tokens, mask_rate, masked_linear_cross_entropy, row_uniform
 from sslkernels.molecules import ATOM_FEATURES, BOND_FEATURES
-from sslkernels.pretrain.config import TrainConfig, key
+from sslkernels.pretrain.config import TrainConfig, UserError, key
 from sslkernels.pretrain.models import Transformer, segment_mask
 from sslkernels.pretrain.probe import ridge_rmse
 from sslkernels.pretrain.recipe import Loss, Recipe
@@ -57,15 +58,19 @@ class Config(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("layers", "heads", "scope", "max_tokens", "probe_labels"):
+        for name in ("layers", "heads"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
+        self.require("scope", 1 <= self.scope <= 1 << 16, "in [1, 65536]")
+        self.require("max_tokens", 1 <= self.max_tokens <= 1 << 14, "in [1, 16384]")
+        self.require("probe_labels", 1 <= self.probe_labels <= 4000, "in [1, 4000]")  # of RDKit's 4,991
         self.require(
             "probe_size", self.probe_size == 0 or self.probe_size > self.probe_labels, "above probe_labels"
         )
         self.require("dim", self.dim > 0 and self.dim % (2 * self.heads) == 0, "a multiple of 2 * heads")
-        self.require("high", 0 <= self.low <= self.high <= 1, "in [low, 1]")
+        self.require("low", 0 <= self.low <= 1, "in [0, 1]")
+        self.require("high", 0 < self.high <= 1 and self.low <= self.high, "above 0 and in [low, 1]")
         self.require("random", 0 <= self.random <= 1, "in [0, 1]")
-        self.require("kept", 0 <= self.kept <= 1 - self.random, "in [0, 1 - random]")
+        self.require("kept", 0 <= self.kept <= 1 - self.random + 1e-9, "in [0, 1 - random]")  # 0.1 and 0.9
         self.require("power", self.power > 0, "above 0")
         self.require("dropout", 0 <= self.dropout < 1, "in [0, 1)")
         self.require("limit", self.limit >= 0, "at least 0")
@@ -113,7 +118,7 @@ class Walks:
             ptr=packed.ptr,
             groups=packed.node_groups.flatten(),
             rate=mask_rate(u, config.schedule, power=config.power, low=config.low, high=config.high),
-            mix=(1.0 - config.random - config.kept, config.random, config.kept),
+            mix=(max(1.0 - config.random - config.kept, 0.0), config.random, config.kept),
             mask_id=self.tokenizer.mask_id,
             vocab_size=self.tokenizer.vocab_size,
             special_ids=(self.tokenizer.pad_id,),
@@ -192,9 +197,9 @@ class GraphGPT(Recipe):
         untrained = self.make_model(data).to(model.bias.device).eval()
         correct, majority = accuracy(model, data)
         trained_rmse, untrained_rmse = (self._probe(each) for each in (model, untrained))
-        speed = sum(row["samples_per_second"] for row in rows) / len(rows)
+        speed = _mean(rows, "samples_per_second")
         step_ms = 1e3 * self.config.batch_size / speed
-        share = self.config.accumulation * sum(row["serialization_ms"] for row in rows) / len(rows) / step_ms
+        share = self.config.accumulation * _mean(rows, "serialization_ms") / step_ms
         what = "masked" if self.config.objective == "smtp" else "next"
         self.say(f"{what}-token accuracy {correct:.3f}, majority class of each column {majority:.3f}")
         self.say(f"probe RMSE {trained_rmse:.2f} A^2, of the same network untrained {untrained_rmse:.2f} A^2")
@@ -209,12 +214,24 @@ class GraphGPT(Recipe):
         }
 
     def _probe(self, model: GraphEulerianTransformer) -> float:
-        """RMSE of the polar surface area (square angstrom), from the summed features of each NCI molecule."""
-        molecules = Molecules.read(nci_smiles(), self.config.scope, _silent, limit=self.config.probe_size)
+        """RMSE of the polar surface area (square angstrom), from the summed features of each NCI molecule.
+
+        nan where too few have at most `scope` atoms.
+        """
+        try:
+            molecules = Molecules.read(nci_smiles(), self.config.scope, _silent, limit=self.config.probe_size)
+        except UserError:
+            return math.nan
         walks = Walks(replace(self.config, objective="ntp"), molecules)  # hides nothing
         features = [pooled(model.features(batch), batch["graph"]).cpu() for batch in _all(walks, model)]
         targets = torch.from_numpy(nci_tpsa()[molecules.line - 1])
         return ridge_rmse(torch.cat(features), targets, labels=self.config.probe_labels)
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    """Over the rows that have it; nan where none has."""
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return sum(values) / len(values) if values else math.nan
 
 
 def _silent(text: str) -> None:
@@ -238,11 +255,15 @@ def pooled(features: Tensor, graph: Tensor) -> Tensor:
 
 
 def accuracy(model: GraphEulerianTransformer, walks: Walks, most: int = 2048) -> tuple[float, float]:
-    """Share of scored tokens that the model gets right, and that each column's most frequent label does."""
+    """Share of scored tokens that the model gets right, and that each column's most frequent label does.
+
+    nan where none is scored.
+    """
     right, counts = 0, torch.zeros(model.columns.shape[0], len(model.bias), dtype=torch.int64)
     for batch in _all(walks, model, most):
         hidden, labels, column = model.scored(batch)
         guess = (hidden @ model.embedding.weight.T + model.bias).argmax(1)
         right += int((guess == labels).sum())
         counts.index_put_((column.cpu(), labels.cpu()), torch.tensor(1), accumulate=True)
-    return right / int(counts.sum()), int(counts.amax(1).sum()) / int(counts.sum())
+    scored = int(counts.sum()) or math.nan
+    return right / scored, int(counts.amax(1).sum()) / scored
