@@ -185,12 +185,6 @@ def test_an_error_is_said_whatever_a_launcher_left_behind(train, monkeypatch):
     assert refused(train("steps=0"), "steps")
 
 
-def test_a_terminal_of_ascii_and_a_name_of_another_alphabet(tmp_path):
-    settings = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    result = spawn(RECIPE, "steps=1", "--out", "l\u00e4ufe", cwd=tmp_path, **settings)
-    assert (result.status, result.err) == (0, "")
-
-
 def test_a_torch_that_is_too_old(tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text('__version__ = "2.9.1+cpu"\n')

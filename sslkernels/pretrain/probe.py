@@ -29,7 +29,7 @@ def ridge_rmse(features: Tensor, targets: Tensor, *, labels: int, splits: int = 
 
 
 def _ridge(x: Tensor, y: Tensor, new: Tensor) -> Tensor:
-    mean, scale = x.mean(0), x.std(0).nan_to_num(0.0).clamp(min=1e-9)  # a single row has no spread
+    mean, scale = x.mean(0), x.std(0, correction=min(1, len(x) - 1)).clamp(min=1e-9)
     u, s, v = torch.linalg.svd((x - mean) / scale, full_matrices=False)
     residuals = torch.stack([_left_out(u, s, y - y.mean(), penalty) for penalty in PENALTIES])
     penalty = PENALTIES[int(residuals.square().sum(1).argmin())]
