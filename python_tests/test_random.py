@@ -1,5 +1,6 @@
 """The Philox twin: published vectors, golden values that freeze the streams, and thresholds at their ends."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,6 +48,15 @@ def test_draw_word_takes_four_positions_from_a_call() -> None:
 
 def test_threshold_is_exact_at_its_ends() -> None:
     assert [_scalars.threshold(p) for p in (0.0, 2.0**-33, 0.15, 1.0)] == [0, 1, 644245094, 1 << 32]
+
+
+def test_numbers_of_numpy_are_floats() -> None:
+    assert _scalars.as_float("rate", np.float32(0.5)) == 0.5
+    for wrong in (True, "0.5", None, np.array([0.5]), 0.5j):
+        with pytest.raises(TypeError, match="rate must be a float"):
+            _scalars.as_float("rate", wrong)
+    with pytest.raises(ValueError, match="rate must be a float"):
+        _scalars.as_float("rate", 10**400)
 
 
 def test_bounded_covers_its_range() -> None:

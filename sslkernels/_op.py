@@ -104,6 +104,11 @@ class Op:
             self.shapes.check_call(args)
             if [type(args[at]) for at in self._plain] != self._kinds:
                 args = self._with_plain(args)
+            try:
+                return self.overload(*args)
+            except RuntimeError:
+                self._with_plain(args)  # names an int past 64 bits, where torch speaks of types
+                raise
         return self.overload(*args)
 
     def _with_plain(self, args: tuple[Any, ...]) -> tuple[Any, ...]:

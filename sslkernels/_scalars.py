@@ -1,5 +1,6 @@
 """Arguments that are plain numbers or flags: one form of check and message, without torch."""
 
+import numbers
 import operator
 from typing import Any
 
@@ -30,10 +31,13 @@ def as_bool(name: str, value: Any) -> bool:
 
 
 def as_float(name: str, value: Any) -> float:
-    """`value` as a float; TypeError that names it."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """`value` as a float, NumPy's numbers included; TypeError or ValueError that names it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
         raise TypeError(f"{name} must be a float, got {type(value).__name__}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be a float, got an int beyond the largest one") from None
 
 
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:

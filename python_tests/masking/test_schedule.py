@@ -67,6 +67,8 @@ def test_what_row_uniform_refuses():
         row_uniform(3, seed=0, sample_ids=torch.arange(2))
     with pytest.raises(TypeError, match="u must"):
         mask_rate(0.5)
+    with pytest.raises(TypeError, match="power must"):
+        mask_rate(torch.zeros(2), power="2")
 
 
 def test_compiled():

@@ -18,6 +18,10 @@ IDS = torch.arange(4, 40).reshape(3, 12)
 BAD: list[tuple[dict, str, type[Exception]]] = [
     ({"rate": -0.1}, "rate", ValueError),
     ({"rate": 1.1}, "rate", ValueError),
+    ({"rate": "a"}, "rate", TypeError),
+    ({"rate": 10**400}, "rate", ValueError),
+    ({"rate": 0, "seed": None, "step": 2**63}, "step must lie", ValueError),
+    ({"clusters": 3}, "clusters must be", TypeError),
     ({"rate": float("nan")}, "rate", ValueError),
     ({"rate": torch.tensor([0.1, float("nan"), 0.2])}, r"rate\[1\]", ValueError),
     ({"rate": torch.tensor([0.1, 0.1, 1.5])}, r"rate\[2\]", ValueError),
@@ -179,6 +183,19 @@ def test_steps_and_rates_do_not_compile_anew() -> None:
     for at in range(20):
         assert_equal(compiled(at, 0.1 + at / 40), corrupt_tokens(IDS, step=at, rate=0.1 + at / 40, **MLM))
     assert graphs["unique_graphs"] - before <= 3
+
+
+def test_compiles_with_every_number_dynamic() -> None:
+    """Also those of the defaults: a float of `mix` is a symbol there."""
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda ids, step, rate: corrupt_tokens(ids, step=step, rate=rate, **MLM),
+        fullgraph=True,
+        backend="aot_eager",
+        dynamic=True,
+    )
+    for at, ids in enumerate((IDS, IDS[:2], IDS[:, :7], IDS[:1, :1]), 2):
+        assert_equal(compiled(ids, at, at / 10), corrupt_tokens(ids, step=at, rate=at / 10, **MLM))
 
 
 def test_values_raise_when_compiled() -> None:

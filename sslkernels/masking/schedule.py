@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from sslkernels._scalars import as_float
+
 SCHEDULES = ("linear", "cosine", "polynomial", "fixed")
 
 
@@ -24,6 +26,9 @@ def mask_rate(
         raise ValueError(f"u must be a float tensor, got {str(u.dtype).removeprefix('torch.')}")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    if not torch.compiler.is_compiling():  # a traced number stays a symbol
+        for name, value in (("power", power), ("low", low), ("high", high)):
+            as_float(name, value)
     if not power > 0:
         raise ValueError(f"power must be positive, got {power}")
     if not 0 <= low <= high <= 1:

@@ -117,7 +117,7 @@ def patch_mask(
     as_int("batch", batch, 0)
     return PatchMask(
         *_mask(
-            _samples(batch, sample_ids, device),
+            _samples(batch, sample_ids, _device(device)),
             *(plan.frames, plan.rows, plan.columns, plan.tile_rows, plan.tile_columns, views, plan.masked),
             *(plan.covered, kind == "block", plan.least, plan.low, plan.high, 0 if seed is None else seed),
             step,
@@ -133,7 +133,7 @@ def _plan_once(grid: Any, ratio: Any, kind: Any, views: Any, disjoint: Any, *res
         return arguments.plan(grid, ratio, kind, views, disjoint, *rest)
 
 
-def _samples(batch: int, sample_ids: Tensor | None, device: Any) -> Tensor:
+def _samples(batch: int, sample_ids: Tensor | None, device: torch.device | None) -> Tensor:
     if sample_ids is None:
         return torch.arange(batch, device=device)
     if not isinstance(sample_ids, Tensor):
@@ -141,6 +141,13 @@ def _samples(batch: int, sample_ids: Tensor | None, device: Any) -> Tensor:
     if sample_ids.shape != (batch,):
         raise ValueError(f"sample_ids must have shape (B={batch},), got {tuple(sample_ids.shape)}")
     return sample_ids if device is None else sample_ids.to(device)
+
+
+def _device(value: Any) -> torch.device | None:
+    try:
+        return None if value is None else torch.device(value)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device must name a device, got {value!r}") from None
 
 
 def gather_visible(x: Tensor, keep: Tensor) -> Tensor:

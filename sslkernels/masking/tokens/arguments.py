@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sslkernels._scalars import as_int, require_seed, threshold
+from sslkernels._scalars import as_float, as_int, require_seed, threshold
 
 LABELS = ("original", "selected", "changed")
 MAX_VOCABULARY = (1 << 31) - 1
@@ -53,6 +53,15 @@ def check_shapes(ids: Any, ptr: Any, maskable: Any, groups: Any, array: type) ->
         raise ValueError(f"groups must have shape {tuple(labelled)}, got {tuple(groups.shape)}")
 
 
+def vocabulary_of(clusters: Any) -> int | None:
+    """How many tokens the clusters cover, None without clusters."""
+    if clusters is None:
+        return None
+    if not hasattr(clusters, "tables"):
+        raise TypeError(f"clusters must be a TokenClusters or None, got {type(clusters).__name__}")
+    return clusters.cluster_of.shape[0]
+
+
 def as_tuple(name: str, values: Any) -> tuple[Any, ...]:
     try:
         return tuple(values)
@@ -69,7 +78,7 @@ def mix_limits(mix: Sequence[float]) -> tuple[int, int]:
     values = as_tuple("mix", mix)
     if not all(isinstance(value, int | float) for value in values):
         raise TypeError(f"mix must be three numbers (mask, random, keep), got {values}")
-    if len(values) != 3 or not all(math.isfinite(value) and value >= 0 for value in values):
+    if len(values) != 3 or not all(0 <= value < math.inf for value in values):
         raise ValueError(f"mix must be three shares >= 0 (mask, random, keep), got {values}")
     total = values[0] + values[1] + values[2]
     if abs(total - 1) > _MIX_TOLERANCE:
@@ -80,6 +89,7 @@ def mix_limits(mix: Sequence[float]) -> tuple[int, int]:
 
 def rate_limit(rate: float) -> int:
     """The limit of a rate in [0, 1]."""
+    rate = as_float("rate", rate)
     if not 0 <= rate <= 1:
         raise ValueError(f"rate must lie in [0, 1], got {rate}")
     return threshold(rate)

@@ -40,10 +40,10 @@ def corrupt_tokens(
     arguments.check_shapes(ids, ptr, maskable, groups, np.ndarray)
     if ids.dtype not in (np.int32, np.int64):
         raise ValueError(f"ids must be int32 or int64, got {ids.dtype}")
-    if seed is not None or arguments.draws(rate, min_selected, mix):
-        arguments.check_seed("corrupt_tokens", seed, step)
+    given = 0 if seed is None and not arguments.draws(rate, min_selected, mix) else seed
+    arguments.check_seed("corrupt_tokens", given, step)
     batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
-    covered = None if clusters is None else clusters.cluster_of.shape[0]
+    covered = arguments.vocabulary_of(clusters)
     largest_id = int(np.iinfo(ids.dtype).max)
     plan = arguments.plan_once(mix, mask_id, vocab_size, special_ids, covered, labels, largest_id)
     row_limit = row_least = None

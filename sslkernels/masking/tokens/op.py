@@ -94,8 +94,8 @@ def corrupt_tokens(
     if ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"ids must be int32 or int64, got {str(ids.dtype).removeprefix('torch.')}")
     traced = torch.compiler.is_compiling()
-    if seed is not None or arguments.draws(rate, min_selected, mix):
-        arguments.check_seed("corrupt_tokens", seed, step, traced)
+    given = 0 if seed is None and not arguments.draws(rate, min_selected, mix) else seed
+    arguments.check_seed("corrupt_tokens", given, step, traced)
     batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
     if traced and not isinstance(rate, Tensor):
         # A float stays dynamic only as the operand of a tensor: otherwise every new rate would compile anew.
@@ -105,7 +105,7 @@ def corrupt_tokens(
     if sample_ids is not None:
         _per_sample("sample_ids", sample_ids, batch, floating=False)
     make_plan = arguments.plan if traced else arguments.plan_once
-    covered = None if clusters is None else clusters.cluster_of.shape[0]
+    covered = arguments.vocabulary_of(clusters)
     largest_id = 0x7FFFFFFF if ids.dtype == torch.int32 else 2**63 - 1
     plan = make_plan(mix, mask_id, vocab_size, special_ids, covered, labels, largest_id)
     tables = (None,) * 4
