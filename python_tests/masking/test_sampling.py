@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -102,6 +103,19 @@ def test_a_temperature_that_overflows(backend: str, dtype: torch.dtype, temperat
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("temperature", [1e-320, 5e-324])
+def test_the_smallest_temperatures_are_not_zero_halved(
+    backend: str, dtype: torch.dtype, temperature: float
+) -> None:
+    """Half of 5e-324 is 0."""
+    logits = normal(20, 300, dtype)
+    assert torch.equal(
+        logits.gather(1, sample_tokens(logits, temperature=temperature, seed=1)[:, None])[:, 0],
+        logits.amax(1),
+    )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_any_temperature_of_any_logits(backend: str, dtype: torch.dtype) -> None:
     largest = torch.finfo(dtype).max
     logits = torch.tensor([[largest, -largest, 0.0, largest, -INF]], dtype=dtype).repeat(12, 1)
@@ -192,6 +206,24 @@ def test_unchecked_rows_of_a_gpu(monkeypatch: pytest.MonkeyPatch, temperature: f
         assert flags is None or tokens[4] == -1
 
 
+@pytest.mark.skipif("triton" not in BACKENDS, reason="needs triton")
+def test_more_rows_than_the_second_side_of_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA allows 2^31 - 1 programs along the first side of a grid and 65535 along the second."""
+    grids = []
+
+    class Recorder:
+        def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+            grids.append(grid)
+            return lambda *_, **__: None
+
+    for name in ("weigh_kernel", "draw_kernel"):
+        monkeypatch.setattr(f"sslkernels.masking.sampling.triton_kernels.{name}", Recorder())
+    with use("triton"):
+        sample_tokens(torch.zeros(70_000, 1), seed=1)
+    assert len(grids) == 2
+    assert all(side <= 65535 for grid in grids for side in grid[1:])
+
+
 def test_a_compiled_call_checks_values_too() -> None:
     compiled = torch.compile(lambda x: sample_tokens(x, seed=1), fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(normal(3, 9)), sample_tokens(normal(3, 9), seed=1))
@@ -205,6 +237,8 @@ def test_a_temperature_out_of_range(backend: str, bad: float) -> None:
         sample_tokens(normal(2, 3), temperature=bad, seed=1)
     with pytest.raises(ValueError, match=r"temperature\[1\] must lie in"):
         sample_tokens(normal(2, 3), temperature=torch.tensor([1.0, bad], dtype=torch.float64), seed=1)
+    with pytest.raises(ValueError, match="got -1e-300"):
+        sample_tokens(normal(2, 3), temperature=-1e-300, seed=1)
 
 
 def test_arguments_are_named() -> None:
@@ -215,6 +249,8 @@ def test_arguments_are_named() -> None:
         ({"seed": 1.5}, TypeError, "seed"),
         ({"seed": 1, "step": -1}, ValueError, "step"),
         ({"temperature": 0, "step": -1}, ValueError, "step"),
+        ({"temperature": 0, "step": 2**63}, ValueError, "step"),
+        ({"seed": 1, "temperature": 10**400}, ValueError, "temperature"),
         ({"temperature": 0, "seed": "x"}, TypeError, "seed"),
         ({"seed": 1, "temperature": "cold"}, TypeError, "temperature"),
         ({"seed": 1, "temperature": True}, TypeError, "temperature"),

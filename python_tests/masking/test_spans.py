@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import sslkernels
 from sslkernels.masking import corrupt_tokens, geometric_span_groups, span_corruption, span_mask
 
 SENTINEL = 32099
@@ -349,6 +350,17 @@ def test_sentinels_may_reach_zero() -> None:
     assert [token for token in inputs[0].tolist() if token < 10] == list(range(9, -1, -1))
     with pytest.raises(ValueError, match="sentinel_start must be at least 9"):
         span_corruption(ids, torch.tensor([40]), sentinel_start=8, **exact)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_sentinels_may_start_at_the_largest_id(backend: str, dtype: torch.dtype) -> None:
+    last = torch.iinfo(dtype).max
+    with sslkernels.use(backend):
+        inputs = span_corruption(
+            torch.arange(20, dtype=dtype)[None], [20], mean_span=1, sentinel_start=last, seed=1
+        )[0]
+    assert [token for token in inputs[0].tolist() if token > 20] == [last, last - 1, last - 2]
 
 
 def test_ids_keep_their_dtype_and_strides_do_not_matter() -> None:

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -44,7 +45,9 @@ struct Request {
 
 inline void check_temperature(const std::string& name, double value) {
   if (value >= 0 && std::isfinite(value)) return;
-  throw std::invalid_argument(name + " must lie in [0, inf), got " + std::to_string(value));
+  char text[32];  // std::to_string writes -1e-9 as -0.000000
+  std::snprintf(text, sizeof(text), "%g", value);
+  throw std::invalid_argument(name + " must lie in [0, inf), got " + text);
 }
 
 // A number in [0, 1) of 53 bits.

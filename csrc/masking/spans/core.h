@@ -262,7 +262,7 @@ Widths measure(const Rows& rows, const Text<Id>& text, int64_t* input_lengths, i
   const int64_t end = text.eos_id.has_value() ? 1 : 0;
   for (int64_t row = 0; row < rows.count; ++row) {
     const Noise noise = text.noise(rows.length(row));
-    if (noise.spans > text.sentinel_start + 1) {
+    if (noise.spans - 1 > text.sentinel_start) {
       throw std::invalid_argument("sentinel_start must be at least " + std::to_string(noise.spans - 1) +
                                   " for the " + std::to_string(noise.spans) + " spans of row " +
                                   std::to_string(row) + ", got " + std::to_string(text.sentinel_start));

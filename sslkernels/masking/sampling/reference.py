@@ -55,9 +55,12 @@ def fake(
 
 
 def _weights(x: Tensor, largest: Tensor, temperature: Tensor) -> Tensor:
-    """exp((x - largest) / temperature), halves because a difference of large logits may overflow."""
+    """exp((x - largest) / temperature), halves because a difference of large logits may overflow.
+
+    The temperature is not halved with them: half of the smallest one is 0.
+    """
     shift = torch.where(largest > _NONE, largest, 0.0)
-    scaled = (x / 2 - shift / 2) / torch.where(temperature > 0, temperature / 2, 1.0)
+    scaled = (x / 2 - shift / 2) / torch.where(temperature > 0, temperature, 1.0) * 2
     return torch.where(temperature > 0, scaled.exp(), (x == largest).double())
 
 

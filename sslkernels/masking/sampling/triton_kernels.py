@@ -83,8 +83,8 @@ def weigh_kernel(
     BLOCK: tl.constexpr,
 ):
     """The largest logit of each of TILE blocks, and the sum of its weights relative to that."""
-    row = tl.program_id(1).to(tl.int64)
-    block = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+    row = tl.program_id(0).to(tl.int64)
+    block = tl.program_id(1).to(tl.int64) * TILE + tl.arange(0, TILE)
     column = block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
     x = _load(logits, allowed, row, column, columns, row_stride, allowed_stride)
     temperature = tl.load(temperatures + row * temperature_stride)
@@ -201,7 +201,7 @@ def sample_tokens(
         flags.stride(0) if flags is not None and flags.dim() == 2 else 0,
         0 if row_temperature is None else 1,
     )
-    weigh_kernel[(triton.cdiv(blocks, _TILE), rows)](
+    weigh_kernel[(rows, triton.cdiv(blocks, _TILE))](  # the second side of a grid ends at 65535
         logits, flags, temperatures, largest, sums, columns, blocks, *strides, TILE=_TILE, BLOCK=_BLOCK
     )
     names = None if sample_ids is None else sample_ids.contiguous()

@@ -107,7 +107,7 @@ def check_texts(
 
 
 def check_sentinels(spans: Tensor, sentinel_start: int) -> None:
-    bad = (spans > sentinel_start + 1).nonzero()
+    bad = (spans - 1 > sentinel_start).nonzero()
     if len(bad):
         row = int(bad[0])
         raise ValueError(
