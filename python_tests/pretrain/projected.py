@@ -31,6 +31,8 @@ class Config(TrainConfig):
     ruin: int = key(0, "the step whose loss becomes infinite; 0: none")
     terms: bool = key(False, "the loss as two terms with counts of their own")
     fresh: bool = key(True, "new masks every epoch")
+    spoilt: int = key(-1, "the row that no batch can be made of; -1: none")
+    fatal: bool = key(False, "it ends the process")
 
 
 class Rows:
@@ -47,6 +49,10 @@ class Rows:
         if "SEEN" in os.environ:
             with open(os.environ["SEEN"], "a") as file:  # short appends do not mix
                 file.write("".join(f"{epoch} {index}\n" for index in indices))
+        if self.config.spoilt in indices:
+            if self.config.fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise UserError(f"row {self.config.spoilt} is spoilt\nand more")
         index = torch.from_numpy(indices)
         stream = stream_key(self.config.seed, epoch if self.config.fresh else 0)
         words = draw(stream, index[:, None], 4000, torch.arange(WIDTH))[0]

@@ -9,7 +9,7 @@ import pytest
 from sslkernels.pretrain import recipes
 from sslkernels.pretrain.cli import main
 
-from .runs import RECIPE, ROOT, rows, spawn
+from .runs import RECIPE, ROOT, forked, rows, spawn
 
 
 def refused(result, *words):
@@ -156,6 +156,16 @@ def test_a_loss_that_is_not_finite_names_its_step(train, tmp_path):
 
 def test_a_network_that_does_not_fit_is_said_in_one_line(train, tmp_path):
     assert refused(train("hidden=1099511627776", "--out", "run"), "out of memory")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_that_cannot_be_made_says_why(train, tmp_path, workers):
+    assert refused(train("spoilt=7", f"workers={workers}", "--out", "run"), "row 7 is spoilt")
+
+
+def test_a_worker_that_was_killed(tmp_path):
+    result = forked(RECIPE, "spoilt=7", "fatal=true", "workers=1", "--out", "run", cwd=tmp_path)
+    assert refused(result, "a worker ended")
 
 
 def test_figures_that_are_not_finite_are_null(train, tmp_path, monkeypatch):

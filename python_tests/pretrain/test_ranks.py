@@ -125,6 +125,18 @@ def test_a_launcher_that_says_too_little(train, monkeypatch):
     assert "MASTER_ADDR" in result.err
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_one_rank_meets_alone_is_said(tmp_path, workers):
+    results = forked_ranks(
+        RECIPE, *KEYS, "spoilt=7", f"workers={workers}", "--out", tmp_path / "run", cwd=tmp_path
+    )
+    assert [each.status for each in results] == [2, 2], results
+    said = sorted(each.err for each in results)
+    assert [each.count("\n") for each in said] == [1, 1]
+    assert "another rank ended" in said[0]
+    assert "row 7 is spoilt" in said[1]
+
+
 def test_fewer_samples_than_ranks(tmp_path, train):
     keys = ("steps=4", "rows=2", "log_every=1", "accumulation=2")
     assert train(*keys, "--out", "one").status == 0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 try:
     from sslkernels.pretrain import config as configuration
     from sslkernels.pretrain import recipes
-    from sslkernels.pretrain.config import UserError
+    from sslkernels.pretrain.config import RankError, UserError
     from sslkernels.pretrain.stop import Stopped, StopRequest
 except ModuleNotFoundError as error:
     print(f"error: {error.name} is not installed: pip install 'sslkernels[pretrain]'", file=sys.stderr)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _command(_parse(sys.argv[1:] if arguments is None else arguments), stop)
         except UserError as error:
-            return _complain(str(error))
+            return _complain(str(error), alone=isinstance(error, RankError))
         except Stopped as stopped:
             return _complain(f"stopped by {stopped} before the run began", 128 + stopped.signal)
         except OSError as error:
@@ -54,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
 
 
-def _complain(text: str, status: int = 2) -> int:
-    """One line on stderr, once a machine: every rank meets the same error."""
-    if "RANK" not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0":
+def _complain(text: str, status: int = 2, alone: bool = False) -> int:
+    """One line on stderr, once a machine: every rank meets the same error, unless it stands `alone`."""
+    if alone or "RANK" not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0":
         print("error:", " ".join(text.split()), file=sys.stderr, flush=True)
     return status
 
@@ -111,7 +111,7 @@ def _require_torch() -> None:
 def _run(
     name: str, kind: type[Recipe], assignments: Sequence[str], options: argparse.Namespace, stop: StopRequest
 ) -> int:
-    from sslkernels.pretrain.ranks import Ranks, one_line
+    from sslkernels.pretrain.ranks import Ranks
 
     if options.resume is not None:
         if options.out is not None:
@@ -131,31 +131,42 @@ def _run(
     ranks = Ranks.start(config)
     job = Job(name, kind(config, ranks.say), ranks, options, saved)
     try:
-        status, reason = job.do(stop), ""
-    except (UserError, OSError) as error:
-        status, reason = 2, one_line(error)
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        status, failure = job.do(stop), None
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
+        failure = _explained(error)
+        if failure is None:
             raise
-        status, reason = 2, f"out of memory; a smaller batch or network needs less: {one_line(error)}"
     except Stopped as stopped:
         if job.run is None:
             raise
         ranks.say(f"stopped by {stopped}; go on with: {job.resume_line()}")
-        status, reason = 128 + stopped.signal, ""
+        status, failure = 128 + stopped.signal, None
     # Not in the handler: the traceback there holds the model, which has to go before the process group.
     ranks.end()
-    if reason:
-        raise UserError(reason)
+    if failure is not None:
+        raise failure
     return status
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _explained(error: Exception) -> UserError | None:
+    """What the user is told; None where it is a fault of the program."""
     import torch
 
-    words = ("can't allocate memory", "Storage size calculation overflowed")  # of torch on the CPU
-    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    return known or any(each in str(error) for each in words)
+    from sslkernels.pretrain.ranks import one_line
+
+    text = one_line(error)
+    if isinstance(error, RankError):
+        return RankError(text)
+    if isinstance(error, (UserError, OSError)):
+        return UserError(text)
+    allocation = ("can't allocate memory", "Storage size calculation overflowed")  # of torch on the CPU
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(each in text for each in allocation):
+        return RankError(f"out of memory; a smaller batch or network needs less: {text}")
+    if "DataLoader worker" in text:
+        return RankError(f"a worker ended, maybe for want of memory: {text}")
+    if isinstance(error, torch.distributed.DistError) or "Connection closed by peer" in text:
+        return RankError(f"another rank ended: {text}")
+    return None
 
 
 def _full_name(name: str) -> str:

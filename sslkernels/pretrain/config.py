@@ -24,6 +24,10 @@ class UserError(ValueError):
     """What the user can mend: said in one line on stderr, exit status 2, no traceback."""
 
 
+class RankError(UserError):
+    """One that the other ranks may not meet: whoever meets it says it."""
+
+
 def key(default: T, text: str) -> T:
     """A configuration key with the sentence that `--help` shows beside it."""
     return field(default=default, metadata={"text": text})

@@ -17,10 +17,10 @@ from torch.optim import AdamW, Optimizer
 from torch.utils import _pytree as pytree
 
 from sslkernels.pretrain import checkpoint
-from sslkernels.pretrain.config import TrainConfig, UserError
+from sslkernels.pretrain.config import RankError, TrainConfig, UserError
 from sslkernels.pretrain.data import Plan, batches, part_seed
 from sslkernels.pretrain.log import Log
-from sslkernels.pretrain.ranks import Ranks, bare
+from sslkernels.pretrain.ranks import Ranks, bare, one_line
 from sslkernels.pretrain.recipe import Data, Loss, Recipe
 from sslkernels.pretrain.stop import SIGNALS, Stopped, StopRequest
 
@@ -135,7 +135,13 @@ def accumulate(recipe: Recipe, model: nn.Module, parts: Iterator[Any], ranks: Ra
     config, totals = recipe.config, Totals()
     kind = ranks.device.type
     for part in range(config.accumulation):
-        batch = pytree.tree_map_only(Tensor, lambda t: t.to(ranks.device, non_blocking=True), next(parts))
+        try:
+            batch = next(parts)
+        except (ConnectionError, EOFError) as error:  # of the pipe from it
+            raise RankError(f"a worker ended, maybe for want of memory: {one_line(error)}") from None
+        except (UserError, OSError) as error:
+            raise RankError(one_line(error)) from None
+        batch = pytree.tree_map_only(Tensor, lambda t: t.to(ranks.device, non_blocking=True), batch)
         torch.manual_seed(part_seed(config.seed, step, part * ranks.world + ranks.rank))
         with ranks.accumulating(model, last=part == config.accumulation - 1):
             with torch.autocast(kind, torch.bfloat16, enabled=config.precision == "bf16"):

@@ -135,4 +135,9 @@ def one_line(error: BaseException) -> str:
     """An error's first line; an OSError's with its file."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if "in DataLoader worker process" in lines[0]:  # the worker's traceback follows, and behind it its error
+        name = type(error).__name__
+        raised = (line.partition(": ") for line in lines)
+        return next((text for kind, _, text in raised if kind.rpartition(".")[2] == name), lines[0])
+    return lines[0]
