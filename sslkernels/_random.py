@@ -67,6 +67,19 @@ def stream_key(seed: int, step: int) -> tuple[int, int]:
     return mixed[0], mixed[1]
 
 
+def signed_key(seed: int, step: int) -> tuple[int, int]:
+    """The key's words as int32, so that the signature of a Triton kernel does not depend on their values."""
+    low, high = stream_key(seed, step)
+    return (low ^ 1 << 31) - (1 << 31), (high ^ 1 << 31) - (1 << 31)
+
+
+def check_stream(seed: int, step: int) -> None:
+    """A stream needs a seed and a step in [0, 2^63)."""
+    for name, value in (("seed", seed), ("step", step)):
+        if value < 0:
+            raise ValueError(f"{name} must lie in [0, 2^63), got {value}")
+
+
 def draw(key: tuple[int, int], sample: Tensor, purpose: int, position: Tensor) -> tuple[Tensor, ...]:
     """Four words at each of the broadcast (sample, position); sample ids are any 64 bits."""
     low, high = sample & _LOW, (sample >> 32) & _LOW

@@ -9,6 +9,7 @@ be None. Kinds: float (the default; all such tensors of a call share one dtype),
 whatever the others have), int (int32 or int64), int32, int64, bool, any. All tensors share a device.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -173,3 +174,8 @@ class Shapes:
                 raise ValueError(
                     f"{entry.name} is {value.dtype}, {float_name} {first_float.dtype}: they must share one"
                 )
+
+
+def values_are_checked(tensor: Tensor) -> bool:
+    """Whether a Triton kernel looks at values first: on a GPU, which must wait for it, only on request."""
+    return not tensor.is_cuda or os.environ.get("SSLKERNELS_CHECK") == "1"

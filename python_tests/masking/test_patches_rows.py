@@ -295,9 +295,9 @@ def test_a_gpu_skips_what_is_out_of_range(backend: str, monkeypatch: pytest.Monk
     pytest.importorskip("triton")
     if backend != "cpu" or torch.cuda.is_available():
         pytest.skip("runs once, under the interpreter")
-    from sslkernels.masking.patches import checks
+    from sslkernels.masking.patches import triton_kernels
 
-    monkeypatch.setattr(checks, "checked_device", lambda tensor: False)
+    monkeypatch.setattr(triton_kernels, "values_are_checked", lambda tensor: False)
     x, fill = randn(2, 4, 3).requires_grad_(), randn(3, seed=1).requires_grad_()
     keep = torch.tensor([[1, -1, 4], [2**62, 3, -(2**63)]])
     with sslkernels.use("triton"):

@@ -147,7 +147,7 @@ def same(left: Any, right: Any) -> bool:
 def test_lengths_that_nobody_checked(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU values are not looked at: a row whose length is no length has no span, the others stay."""
     kernels = pytest.importorskip("sslkernels.masking.spans.triton_kernels")
-    monkeypatch.setattr(kernels, "_checked", lambda tensor: False)
+    monkeypatch.setattr(kernels, "values_are_checked", lambda tensor: False)
     for bad in (-1, 13, 2**62, -(2**63), 2**32 + 5):
         with sslkernels.use("triton"):
             found = call(lengths=torch.tensor([12, bad, 7]))

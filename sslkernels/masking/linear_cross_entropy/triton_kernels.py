@@ -7,7 +7,6 @@ belongs to one program, or to a number of parts that the shapes alone fix and th
 atomics, the same bits at every run.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 import triton
 from torch import Tensor
 
+from sslkernels._shapes import values_are_checked
 from sslkernels.masking.linear_cross_entropy.checks import check_labels
 from sslkernels.masking.linear_cross_entropy.triton_programs import (
     compact_kernel,
@@ -64,7 +64,7 @@ def _checked(
     hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """The inputs, contiguous; labels are checked on the CPU, and on a GPU with SSLKERNELS_CHECK=1."""
-    if not labels.is_cuda or os.environ.get("SSLKERNELS_CHECK") == "1":
+    if values_are_checked(labels):
         check_labels(hidden, weight, labels, bias, ignore_index)
     given = None if bias is None else bias.contiguous()
     return hidden.contiguous(), weight.contiguous(), labels.contiguous(), given

@@ -1,8 +1,8 @@
 """The checks of the native kernels, in the same words, for eager calls of the reference."""
 
-import os
-
 from torch import Tensor
+
+from sslkernels._random import check_stream
 
 
 def check_mask(
@@ -40,9 +40,7 @@ def check_mask(
         raise ValueError(f"least must lie in [1, 2^32), got {least}")
     if not -(14 << 16) <= low <= high <= 14 << 16:
         raise ValueError(f"low and high must lie in [-14 * 2^16, 14 * 2^16], got {low} and {high}")
-    for name, value in (("seed", seed), ("step", step)):
-        if value < 0:
-            raise ValueError(f"{name} must lie in [0, 2^63), got {value}")
+    check_stream(seed, step)
 
 
 def check_gather(x: Tensor, keep: Tensor, cells: int) -> None:
@@ -83,8 +81,3 @@ def check_indices(name: str, index: Tensor, limit: int) -> None:
         raise ValueError(
             f"{name}[{', '.join(map(str, place))}] is {int(index[tuple(place)])}, outside [0, {limit})"
         )
-
-
-def checked_device(tensor: Tensor) -> bool:
-    """Whether a GPU kernel looks at values first, which synchronises: on request, and on the CPU always."""
-    return not tensor.is_cuda or os.environ.get("SSLKERNELS_CHECK") == "1"

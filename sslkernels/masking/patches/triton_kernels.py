@@ -12,7 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sslkernels._random import stream_key
+from sslkernels._random import signed_key
+from sslkernels._shapes import values_are_checked
 from sslkernels.masking.patches import checks
 from sslkernels.masking.patches.triton_programs import (
     copy_kernel,
@@ -25,12 +26,6 @@ from sslkernels.masking.patches.triton_programs import (
 _WIDEST = 1024
 _MOST_TILES = 1 << 20  # a program holds a grid in one block
 _ROWS = 64  # whose hidden gradients one program adds up
-
-
-def _signed_key(seed: int, step: int) -> tuple[int, int]:
-    """The key's words as int32, so that a kernel's signature does not depend on their values."""
-    low, high = stream_key(seed, step)
-    return (low ^ 1 << 31) - (1 << 31), (high ^ 1 << 31) - (1 << 31)
 
 
 def patch_mask(
@@ -66,7 +61,7 @@ def patch_mask(
     disjoint = covered >= 0
     hide_kernel[(shape[0], 1 if disjoint else views)](
         *(sample_ids, hidden, rows, columns, views, masked, covered, least, low, high),
-        *_signed_key(seed, step),
+        *signed_key(seed, step),
         RECTANGLES=block,
         DISJOINT=disjoint,
         BLOCK=triton.next_power_of_2(tiles),
@@ -115,13 +110,13 @@ def _sum_by_index(grad: Tensor, index: Tensor, limit: int) -> Tensor:
 
 def gather_visible(x: Tensor, keep: Tensor, cells: int) -> Tensor:
     """The operator; on a GPU an index out of range gives zeros, unless SSLKERNELS_CHECK=1."""
-    if checks.checked_device(x):
+    if values_are_checked(x):
         checks.check_gather(x, keep, cells)
     return _copy_rows(x, keep, None)
 
 
 def gather_visible_backward(grad_visible: Tensor, keep: Tensor, cells: int, needs: list[bool]) -> Tensor:
-    if checks.checked_device(keep):
+    if values_are_checked(keep):
         checks.check_gather_backward(grad_visible, keep, cells, needs)
     entries = keep[0].numel() if len(keep) else 0
     shape = (keep.shape[0], entries)
@@ -130,7 +125,7 @@ def gather_visible_backward(grad_visible: Tensor, keep: Tensor, cells: int, need
 
 def scatter_visible(visible: Tensor, restore: Tensor, fill: Tensor, kept: int) -> Tensor:
     """The operator; on a GPU an index out of range gives `fill`, unless SSLKERNELS_CHECK=1."""
-    if checks.checked_device(visible):
+    if values_are_checked(visible):
         checks.check_scatter(visible, restore, fill, kept)
     return _copy_rows(visible, restore, fill.contiguous())
 
@@ -138,7 +133,7 @@ def scatter_visible(visible: Tensor, restore: Tensor, fill: Tensor, kept: int) -
 def scatter_visible_backward(
     grad_out: Tensor, restore: Tensor, kept: int, needs: list[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    if checks.checked_device(restore):
+    if values_are_checked(restore):
         checks.check_scatter_backward(grad_out, restore, kept, needs)
     grad_out, restore = grad_out.contiguous(), restore.contiguous()
     grad_visible = _sum_by_index(grad_out, restore, kept) if needs[0] else None

@@ -1,4 +1,4 @@
-"""The programs of triton_kernels.py: draws, the hiding of a pool of tiles, and the kernels that run them."""
+"""The programs of triton_kernels.py: the hiding of a pool of tiles, and the kernels that run them."""
 
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803
@@ -7,41 +7,10 @@ import triton
 import triton.language as tl
 
 from sslkernels._random import PURPOSE
+from sslkernels.masking.philox_triton import bounded, draw, draw_word
 
 _RANK, _SHAPE = tl.constexpr(PURPOSE.patch_rank), tl.constexpr(PURPOSE.patch_shape)
 _PLACE = tl.constexpr(PURPOSE.patch_place)
-
-# -- draws ---------------------------------------------------------------------------------------------------
-
-
-@triton.jit
-def _draw(position, purpose, sample, key_low, key_high):
-    """Four words at each (sample, position), as int64."""
-    counter = (position & 0xFFFFFFFF).to(tl.uint32)
-    zero = counter ^ counter
-    w0, w1, w2, w3 = tl.philox_impl(
-        counter,
-        zero + purpose,
-        zero + (sample & 0xFFFFFFFF).to(tl.uint32),
-        zero + ((sample >> 32) & 0xFFFFFFFF).to(tl.uint32),
-        key_low.to(tl.uint32, bitcast=True),
-        key_high.to(tl.uint32, bitcast=True),
-    )
-    return w0.to(tl.int64), w1.to(tl.int64), w2.to(tl.int64), w3.to(tl.int64)
-
-
-@triton.jit
-def _ranks(tile, first, sample, key_low, key_high):
-    """A word a tile: word tile % 4 of call first + tile / 4."""
-    w0, w1, w2, w3 = _draw(first + (tile >> 2), _RANK, sample, key_low, key_high)
-    place = tile & 3
-    return tl.where(place < 2, tl.where(place == 0, w0, w1), tl.where(place == 2, w2, w3))
-
-
-@triton.jit
-def _bounded(word, n):
-    """An integer in [0, n), n < 2^31."""
-    return (word * n) >> 32
 
 
 @triton.jit
@@ -105,7 +74,7 @@ def _first(chosen, side, sides, word):
     """First row (or column) of a side that holds `chosen`, uniform over the grid's room."""
     low = tl.maximum(chosen - side + 1, 0)
     high = tl.minimum(chosen, sides - side)
-    return low + _bounded(word, high - low + 1)
+    return low + bounded(word, high - low + 1)
 
 
 # -- hiding --------------------------------------------------------------------------------------------------
@@ -117,16 +86,16 @@ def _rectangles(tile, pool, count, position, sample, rows, columns, least, low, 
     free, left = pool, count
     row, column = tile // columns, tile % columns
     while left > 0:
-        area_word, aspect_word, tile_word, order = _draw(position, _SHAPE, sample, key_low, key_high)
-        row_word, column_word, _, _ = _draw(position, _PLACE, sample, key_low, key_high)
+        area_word, aspect_word, tile_word, order = draw(position, _SHAPE, sample, key_low, key_high)
+        row_word, column_word, _, _ = draw(position, _PLACE, sample, key_low, key_high)
         smallest = tl.minimum(left, least)
-        area = smallest + _bounded(area_word, left - smallest + 1)
-        aspect = _power_of_two(low + _bounded(aspect_word, high - low + 1))
+        area = smallest + bounded(area_word, left - smallest + 1)
+        aspect = _power_of_two(low + bounded(aspect_word, high - low + 1))
         # A side that passes the grid's is cut: the square need not be known past that.
         height = _side(tl.minimum((4 * area * aspect) >> 16, 4 * rows * rows), rows)
         width = _side(tl.minimum((4 * area << 16) // aspect, 4 * columns * columns), columns)
         number = tl.cumsum(free.to(tl.int64), axis=0)
-        rank = _bounded(tile_word, tl.sum(free.to(tl.int64), axis=0))
+        rank = bounded(tile_word, tl.sum(free.to(tl.int64), axis=0))
         chosen = tl.sum(tl.where(free & (number == rank + 1), tile, 0), axis=0)
         top = _first(chosen // columns, height, rows, row_word)
         first = _first(chosen % columns, width, columns, column_word)
@@ -183,7 +152,7 @@ def hide_kernel(
                 fresh = masked
         position, words, taken = number * tiles, tile, tile < 0
         if not RECTANGLES:
-            words = _ranks(tile, number * ((tiles + 3) // 4), sample, key_low, key_high)
+            words = draw_word(number * ((tiles + 3) // 4 * 4) + tile, _RANK, sample, key_low, key_high)
         pool, count = inside & (seen == 0), fresh
         for _ in range(2 if DISJOINT else 1):
             if RECTANGLES:

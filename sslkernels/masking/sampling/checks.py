@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from sslkernels._random import check_stream
+
 INFINITE = float("inf")
 
 
@@ -15,9 +17,7 @@ def check(
     step: int,
 ) -> None:
     """ValueError that names the argument; rows in order."""
-    for name, value in (("seed", seed), ("step", step)):
-        if value < 0:
-            raise ValueError(f"{name} must lie in [0, 2^63), got {value}")
+    check_stream(seed, step)
     named = [("temperature", temperature)]
     if row_temperature is not None:
         named = [(f"temperature[{at}]", value) for at, value in enumerate(row_temperature.tolist())]

@@ -6,7 +6,6 @@ See csrc/masking/sampling/core.h for the two draws of a row. A row that cannot b
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sslkernels._random import PURPOSE, stream_key
+from sslkernels._random import PURPOSE, signed_key
+from sslkernels._shapes import values_are_checked
+from sslkernels.masking.philox_triton import draw
 from sslkernels.masking.sampling.checks import check
 
 _PURPOSE = tl.constexpr(PURPOSE.sample_token)
@@ -120,14 +121,7 @@ def draw_kernel(
     row = tl.program_id(0).to(tl.int64)
     temperature = tl.load(temperatures + row * temperature_stride)
     sample = row if sample_ids is None else tl.load(sample_ids + row)
-    w0, w1, w2, w3 = tl.philox_impl(
-        tl.zeros([1], tl.uint32),
-        tl.zeros([1], tl.uint32) + _PURPOSE,
-        tl.zeros([1], tl.uint32) + (sample & 0xFFFFFFFF).to(tl.uint32),
-        tl.zeros([1], tl.uint32) + ((sample >> 32) & 0xFFFFFFFF).to(tl.uint32),
-        key_low.to(tl.uint32, bitcast=True),
-        key_high.to(tl.uint32, bitcast=True),
-    )
+    w0, w1, w2, w3 = draw(tl.zeros([1], tl.int64), _PURPOSE, sample, key_low, key_high)
     u_block = tl.where(temperature == 0, 0.0, tl.sum(_unit(w0, w1), 0))
     u_column = tl.where(temperature == 0, 0.0, tl.sum(_unit(w2, w3), 0))
 
@@ -182,7 +176,7 @@ def sample_tokens(
     step: int,
 ) -> Tensor:
     """The operator; values are checked on the CPU, and on a GPU with SSLKERNELS_CHECK=1."""
-    if not logits.is_cuda or os.environ.get("SSLKERNELS_CHECK") == "1":
+    if values_are_checked(logits):
         check(logits, allowed, temperature, row_temperature, sample_ids, seed, step)
     rows, columns = logits.shape
     tokens = logits.new_full((rows,), -1, dtype=torch.int64)
@@ -205,10 +199,20 @@ def sample_tokens(
         logits, flags, temperatures, largest, sums, columns, blocks, *strides, TILE=_TILE, BLOCK=_BLOCK
     )
     names = None if sample_ids is None else sample_ids.contiguous()
-    low, high = stream_key(seed, step)
-    key = (low ^ 1 << 31) - (1 << 31), (high ^ 1 << 31) - (1 << 31)  # as int32
     draw_kernel[(rows,)](
-        *(logits, flags, temperatures, names, largest, sums, tokens, columns, blocks, *strides, *key),
+        *(
+            logits,
+            flags,
+            temperatures,
+            names,
+            largest,
+            sums,
+            tokens,
+            columns,
+            blocks,
+            *strides,
+            *signed_key(seed, step),
+        ),
         CHUNK=_CHUNK,
         BLOCK=_BLOCK,
     )

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sslkernels._random import check_stream
 from sslkernels._scalars import as_float, as_int, threshold
 from sslkernels.masking.spans.counts import noise_counts
-from sslkernels.masking.tokens.checks import check_stream
 
 LONGEST = (1 << 31) - 1
 LARGEST_SPAN = (1 << 16) - 1

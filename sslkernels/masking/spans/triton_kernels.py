@@ -5,7 +5,6 @@ lengths, since the widths of its results depend on them, and checks values while
 """
 
 import functools
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,8 @@ import torch
 import triton
 from torch import Tensor
 
+from sslkernels._random import signed_key
+from sslkernels._shapes import values_are_checked
 from sslkernels.masking.spans import checks
 from sslkernels.masking.spans.counts import hidden_counts, noise_counts, span_counts
 from sslkernels.masking.spans.triton_programs import (
@@ -24,14 +25,9 @@ from sslkernels.masking.spans.triton_programs import (
     number_kernel,
     widths_kernel,
 )
-from sslkernels.masking.tokens.triton_kernels import _signed_key
 
 _LANES = {"BLOCK": 32, "num_warps": 1}  # a thread a row: it alone reads what it wrote
 Key = tuple[int, int]
-
-
-def _checked(tensor: Tensor) -> bool:
-    return not tensor.is_cuda or os.environ.get("SSLKERNELS_CHECK") == "1"
 
 
 def _rows(lengths: Tensor, sample_ids: Tensor | None, longest: int) -> tuple[Tensor, Tensor]:
@@ -72,10 +68,10 @@ def span_mask(
     seed: int,
     step: int,
 ) -> Tensor:
-    if _checked(lengths):
+    if values_are_checked(lengths):
         checks.span_mask(lengths, sample_ids, max_length, rate, span, min_spans, seed, step)
     lengths, sample = _rows(lengths, sample_ids, max_length)
-    key, rows = _signed_key(seed, step), len(lengths)
+    key, rows = signed_key(seed, step), len(lengths)
     mask = torch.empty((rows, max_length), dtype=torch.bool, device=lengths.device)
     if mask.numel() == 0:
         return mask
@@ -103,10 +99,10 @@ def geometric_span_groups(
     seed: int,
     step: int,
 ) -> Tensor:
-    if _checked(lengths):
+    if values_are_checked(lengths):
         checks.geometric_span_groups(lengths, sample_ids, max_length, budget, limits, seed, step)
     lengths, sample = _rows(lengths, sample_ids, max_length)
-    key, rows = _signed_key(seed, step), len(lengths)
+    key, rows = signed_key(seed, step), len(lengths)
     groups = torch.full((rows, max_length), -1, dtype=torch.int32, device=lengths.device)
     if groups.numel() == 0:
         return groups
@@ -156,7 +152,7 @@ def span_corruption(
     # kept stretches and those of noise are drawn alike: as rows of one choice
     tokens, both = torch.cat([lengths - noise, noise]), torch.cat([spans, spans])
     cut_counts, firsts = (both - 1).clamp(min=0), torch.cat([torch.zeros_like(spans), spans - 1])
-    cuts = _choose(sample.repeat(2), cut_counts, tokens - 1, length, _signed_key(seed, step), firsts)
+    cuts = _choose(sample.repeat(2), cut_counts, tokens - 1, length, signed_key(seed, step), firsts)
     edges = torch.zeros((2 * rows, most + 1), dtype=torch.int32, device=ids.device)
     block, ids = _block(length), ids.contiguous()
     edges_kernel[(2 * rows,)](cuts, tokens, both, edges, length, most + 1, BLOCK=block)

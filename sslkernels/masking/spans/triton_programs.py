@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from sslkernels._random import PURPOSE
-from sslkernels.masking.tokens.triton_programs import _bounded, _draw, _draw_word
+from sslkernels.masking.philox_triton import bounded, draw, draw_word
 
 _COUNT = tl.constexpr(PURPOSE.span_count)
 _PLACE, _LENGTH = tl.constexpr(PURPOSE.span_place), tl.constexpr(PURPOSE.span_length)
@@ -23,7 +23,7 @@ def count_words_kernel(sample_ids, words, rows, key_low, key_high, BLOCK: tl.con
     """The word that rounds the number of spans of a row."""
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     sample = tl.load(sample_ids + row, mask=row < rows, other=0)
-    word, _, _, _ = _draw(tl.zeros_like(sample), _COUNT, sample, key_low, key_high)
+    word, _, _, _ = draw(tl.zeros_like(sample), _COUNT, sample, key_low, key_high)
     tl.store(words + row, word.to(tl.int64), mask=row < rows)
 
 
@@ -44,7 +44,7 @@ def choose_kernel(
     for step in range(tl.max(count, 0)):
         active = step < count
         last = size - count + step
-        place = _bounded(_draw_word(first + step, _PLACE, sample, key_low, key_high), last + 1)
+        place = bounded(draw_word(first + step, _PLACE, sample, key_low, key_high), last + 1)
         taken = tl.load(own + place, mask=active, other=0) != 0
         tl.store(own + tl.where(taken, last, place), active, mask=active)
         tl.debug_barrier()  # the next step reads what this one wrote
@@ -89,7 +89,7 @@ def widths_kernel(
     count = tl.zeros_like(left)
     own = widths + row * width
     while tl.max(left, 0) > 0:
-        word = _draw_word(count, _LENGTH, sample, key_low, key_high)
+        word = draw_word(count, _LENGTH, sample, key_low, key_high)
         reached = tl.zeros_like(count)
         for step in tl.static_range(STEPS):
             further = reached + (1 << (STEPS - 1 - step))
@@ -102,8 +102,8 @@ def widths_kernel(
         left -= drawn
     tl.debug_barrier()
     some = count > 0
-    _, word, _, _ = _draw(tl.zeros_like(sample), _COUNT, sample, key_low, key_high)
-    other = _bounded(word.to(tl.int64), count)
+    _, word, _, _ = draw(tl.zeros_like(sample), _COUNT, sample, key_low, key_high)
+    other = bounded(word, count)
     drawn = tl.load(own + other, mask=some, other=0)
     cut = tl.load(own + count - 1, mask=some, other=0)
     tl.debug_barrier()

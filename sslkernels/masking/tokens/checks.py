@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from sslkernels._random import check_stream
+
 
 def check(
     ids: Tensor,
@@ -53,12 +55,6 @@ def check(
         if len(bad := _first(outside)):
             place = bad[0] if ptr is not None and ids.shape[1] == 1 else f"{bad[0]}, {bad[1]}"
             raise ValueError(f"ids[{place}] is {ids[bad[0], bad[1]]}, outside [0, {vocab_size})")
-
-
-def check_stream(seed: int, step: int) -> None:
-    for name, value in (("seed", seed), ("step", step)):
-        if value < 0:
-            raise ValueError(f"{name} must lie in [0, 2^63), got {value}")
 
 
 def _first(bad: Tensor) -> list[int]:

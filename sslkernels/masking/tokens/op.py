@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from sslkernels._op import Op
+from sslkernels._random import check_stream
 from sslkernels._scalars import as_int
 from sslkernels.masking.results import Corruption
 from sslkernels.masking.tokens import arguments, reference
-from sslkernels.masking.tokens.checks import check, check_stream
+from sslkernels.masking.tokens.checks import check
 
 _corrupt = Op(
     "corrupt_tokens(Tensor ids, Tensor? ptr, Tensor? sample_ids, SymInt limit, Tensor? row_limit, "

@@ -7,7 +7,6 @@ synchronise. Which word of which Philox call serves what is listed in csrc/commo
 """
 
 import functools
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +14,9 @@ import torch
 import triton
 from torch import Tensor
 
-from sslkernels._random import PURPOSE, stream_key
-from sslkernels.masking.tokens.checks import check, check_stream
+from sslkernels._random import PURPOSE, check_stream, signed_key
+from sslkernels._shapes import values_are_checked
+from sslkernels.masking.tokens.checks import check
 from sslkernels.masking.tokens.triton_programs import (
     corrupt_kernel,
     flag_kernel,
@@ -28,12 +28,6 @@ from sslkernels.masking.tokens.triton_programs import (
 _LABELS = {"original": 0, "selected": 1, "changed": 2}
 _LONGEST_BLOCK = 1024
 Results = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
-
-
-def _signed_key(seed: int, step: int) -> tuple[int, int]:
-    """The key's words as int32, so that a kernel's signature does not depend on their values."""
-    low, high = stream_key(seed, step)
-    return (low ^ 1 << 31) - (1 << 31), (high ^ 1 << 31) - (1 << 31)
 
 
 @functools.lru_cache(maxsize=64)
@@ -135,7 +129,7 @@ def corrupt_tokens(
 
     Long because its arguments stand one a line.
     """
-    if not ids.is_cuda or os.environ.get("SSLKERNELS_CHECK") == "1":
+    if values_are_checked(ids):
         check(
             *(
                 ids,
@@ -156,7 +150,7 @@ def corrupt_tokens(
     ids = ids.contiguous()
     columns = 1 if ptr is None else ids.shape[1]
     batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
-    cells, key, ranges = ids.numel(), _signed_key(seed, step), _ranges(tuple(special_ids), ids.device)
+    cells, key, ranges = ids.numel(), signed_key(seed, step), _ranges(tuple(special_ids), ids.device)
     samples, bounds, given = _contiguous(sample_ids), _contiguous(row_limit), _contiguous(maskable)
     tops_up = min_selected > 0 or row_min_selected is not None
     staged = columns != 1 or groups is not None or tops_up
@@ -285,7 +279,7 @@ def row_uniform(sample_ids: Tensor, seed: int, step: int) -> Tensor:
     out = torch.empty(sample_ids.shape, dtype=torch.float32, device=sample_ids.device)
     if len(out):
         grid = (triton.cdiv(len(out), 256),)
-        row_uniform_kernel[grid](sample_ids, out, len(out), *_signed_key(seed, step), BLOCK=256)
+        row_uniform_kernel[grid](sample_ids, out, len(out), *signed_key(seed, step), BLOCK=256)
     return out
 
 

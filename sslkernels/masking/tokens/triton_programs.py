@@ -1,4 +1,4 @@
-"""The programs of triton_kernels.py: draws, the stages over a block, and the kernels that run them."""
+"""The programs of triton_kernels.py: the stages over a block, and the kernels that run them."""
 
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: N803
@@ -7,43 +7,10 @@ import triton
 import triton.language as tl
 
 from sslkernels._random import PURPOSE
+from sslkernels.masking.philox_triton import bounded, draw, draw_word
 
 _SELECT, _ACTION = tl.constexpr(PURPOSE.select), tl.constexpr(PURPOSE.action)
 _ROW_UNIFORM = tl.constexpr(PURPOSE.row_uniform)
-
-# -- draws ---------------------------------------------------------------------------------------------------
-
-
-@triton.jit
-def _draw(position, purpose, sample, key_low, key_high):
-    """Four uint32 words at each (sample, position)."""
-    low = (sample & 0xFFFFFFFF).to(tl.uint32)
-    high = ((sample >> 32) & 0xFFFFFFFF).to(tl.uint32)
-    counter = (position & 0xFFFFFFFF).to(tl.uint32)
-    return tl.philox_impl(
-        counter,
-        tl.zeros_like(counter) + purpose,
-        low,
-        high,
-        key_low.to(tl.uint32, bitcast=True),
-        key_high.to(tl.uint32, bitcast=True),
-    )
-
-
-@triton.jit
-def _draw_word(position, purpose, sample, key_low, key_high):
-    """One word a position, where a call serves four, as int64."""
-    w0, w1, w2, w3 = _draw(position >> 2, purpose, sample, key_low, key_high)
-    place = position & 3
-    word = tl.where(place < 2, tl.where(place == 0, w0, w1), tl.where(place == 2, w2, w3))
-    return word.to(tl.int64)
-
-
-@triton.jit
-def _bounded(word, n):
-    """The upper half of a product that may pass 2^63 and then wraps."""
-    return ((word * n) >> 32) & 0xFFFFFFFF
-
 
 # -- stages --------------------------------------------------------------------------------------------------
 
@@ -76,7 +43,7 @@ def _uniform(ids, word, ranges, n_ranges, vocab_size, drawable, EXCLUDE: tl.cons
             width = tl.maximum(tl.minimum(tl.load(ranges + 2 * at + 1), vocab_size - 1) - low + 1, 0)
             own -= tl.where(ids >= low, width, 0)
         n -= ordinary.to(tl.int64)
-    drawn = _bounded(word, n)
+    drawn = bounded(word, n)
     if EXCLUDE:
         drawn += (ordinary & (drawn >= own)).to(tl.int64)
     for at in range(n_ranges):
@@ -122,7 +89,7 @@ def _clustered(
         alone = leaves & (size == 1)
         low = tl.load(row + own - 1, mask=alone & (own > 0), other=0)
         cut = tl.where(alone, tl.load(row + own, mask=alone, other=0) - low, 0)
-        cluster_word = _bounded(cluster_word, 4294967296 - cut)
+        cluster_word = bounded(cluster_word, 4294967296 - cut)
         cluster_word += tl.where(alone & (cluster_word >= low), cut, 0)
     cluster = tl.zeros_like(ids)
     for step in tl.static_range(STEPS):
@@ -134,7 +101,7 @@ def _clustered(
     skips = leaves & ~alone & (cluster == own)
     first = tl.load(ptr + cluster, mask=known, other=0).to(tl.int64)
     size = tl.load(ptr + cluster + 1, mask=known, other=0).to(tl.int64) - first - skips.to(tl.int64)
-    rank = first + _bounded(word, tl.where(known, size, drawn_tokens))
+    rank = first + bounded(word, tl.where(known, size, drawn_tokens))
     rank += (skips & (rank >= place)).to(tl.int64)
     drawn = tl.load(tokens + rank, mask=mask & (rank >= 0) & (rank < vocabulary), other=0).to(tl.int64)
     return tl.where(alone & (cut == 4294967296), ids, drawn)
@@ -171,7 +138,7 @@ def words_kernel(
     if sample_ids is not None:
         sample = tl.load(sample_ids + sample, mask=mask, other=0)
     position = tl.load(position_of + at, mask=mask, other=0)
-    tl.store(out + at, _draw_word(position, PURPOSE_OF, sample, key_low, key_high), mask=mask)
+    tl.store(out + at, draw_word(position, PURPOSE_OF, sample, key_low, key_high), mask=mask)
 
 
 @triton.jit(do_not_specialize=["key_low", "key_high"])
@@ -255,16 +222,16 @@ def corrupt_kernel(
             first = tl.program_id(1).to(tl.int64) * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
             own = tl.zeros_like(first)
             own += row if sample_ids is None else tl.load(sample_ids + row)
-            w0, w1, w2, w3 = _draw(first, _SELECT, own, key_low, key_high)
+            w0, w1, w2, w3 = draw(first, _SELECT, own, key_low, key_high)
             word = tl.interleave(tl.interleave(w0, w2), tl.interleave(w1, w3)).to(tl.int64)
         else:
-            word = _draw_word(position, _SELECT, sample, key_low, key_high)
+            word = draw_word(position, _SELECT, sample, key_low, key_high)
         take = eligible & (word < bound)
 
-    word0, word1, word2, _ = _draw(place, _ACTION, sample, key_low, key_high)
+    word0, word1, word2, _ = draw(place, _ACTION, sample, key_low, key_high)
     action = word0.to(tl.int64)
     if STAGED:
-        word0, _, _, _ = _draw(unit, _ACTION, sample, key_low, key_high)
+        word0, _, _, _ = draw(unit, _ACTION, sample, key_low, key_high)
         action = word0.to(tl.int64)
     value = original
     if RANDOM == 1:
@@ -321,5 +288,5 @@ def row_uniform_kernel(sample_ids, out, total, key_low, key_high, BLOCK: tl.cons
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = row < total
     sample = tl.load(sample_ids + row, mask=mask, other=0)
-    word, _, _, _ = _draw(tl.zeros_like(sample), _ROW_UNIFORM, sample, key_low, key_high)
+    word, _, _, _ = draw(tl.zeros_like(sample), _ROW_UNIFORM, sample, key_low, key_high)
     tl.store(out + row, (word >> 8).to(tl.float32) * (1.0 / 16777216.0), mask=mask)
