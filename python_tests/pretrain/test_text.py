@@ -85,6 +85,13 @@ def test_lines_without_text_are_counted_and_named(tmp_path, said, line):
         read_text(write(tmp_path / "a.jsonl", line), said.append)
 
 
+def test_a_byte_that_is_no_utf_8_costs_its_line_alone(tmp_path, said):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "One."}\n{"text": "Caf\xe9"}\n{"text": "Two."}\n')
+    assert contents(path, said) == ["One.", "Two."]
+    assert "a.jsonl: line 2: no text" in said[0]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

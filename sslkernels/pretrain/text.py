@@ -106,8 +106,9 @@ def _folder(folder: Path, say: Callable[[str], None]) -> list[Document]:
 
 
 def _file(path: Path, say: Callable[[str], None]) -> Iterator[Document]:
-    with opened(path) as file:
-        if kind(path) == "jsonl":
+    by_line = kind(path) == "jsonl"
+    with opened(path, "surrogateescape" if by_line else "strict") as file:
+        if by_line:  # a byte that is no UTF-8 costs its line alone
             yield from _records(path, file, say)
             return
         text = file.read()
@@ -203,10 +204,8 @@ class Rows:
         for place, each in enumerate(documents):
             length = 0
             for piece in _pieces(each.text):
-                encoding, before = (
-                    tokenizer.encode(piece, add_special_tokens=False),
-                    words[-1][-1] + 1 if length else 0,
-                )
+                encoding = tokenizer.encode(piece, add_special_tokens=False)
+                before = words[-1][-1] + 1 if length else 0
                 tokens.append(np.array(encoding.ids, dtype=np.int32))
                 words.append(np.array(encoding.word_ids, dtype=np.int32) + before)
                 length += len(encoding.ids)

@@ -175,7 +175,8 @@ class MaskedText(Recipe):
         torch.manual_seed(self.config.seed)
         untrained = self.make_model(data).to(model.embedding.weight.device).eval()
         lines = comments_and_topics(self.config.probe_size)
-        speed = statistics.median(row["samples_per_second"] for row in rows)
+        speeds = [row["samples_per_second"] for row in rows if row.get("samples_per_second")]
+        speed = statistics.median(speeds) if speeds else math.nan
         found = detection(model, data) if self.config.objective in DETECT else prediction(model, data)
         figures = {
             "step_ms": 1e3 * self.config.batch_size / speed,
@@ -187,7 +188,7 @@ class MaskedText(Recipe):
             figures |= step_times(self.config, data, model.embedding.weight.device)
         for name, value in figures.items():
             self.say(f"{name.replace('_', ' ')}: {value:.4g}")
-        return {name: value for name, value in figures.items() if math.isfinite(value)}
+        return figures
 
 
 def _write(path: Path, text: str) -> None:
