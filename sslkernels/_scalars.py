@@ -11,7 +11,9 @@ def as_int(name: str, value: Any, low: int = -LARGEST - 1, high: int = LARGEST) 
     """`value` as an int in [low, high]; TypeError or ValueError that names it. True and False are no ints."""
     if isinstance(value, bool):
         raise TypeError(f"{name} must be an int, got bool")
-    if not isinstance(value, int):  # a traced int passes for one and has no attributes to ask for
+    if not isinstance(value, int):  # a number that torch.compile traces passes for one
+        if type(value).__name__ == "SymInt":  # one of torch.export: a look would fix it; the kernel checks it
+            return value
         try:
             value = operator.index(value)
         except Exception:  # arrays and tensors raise what they like

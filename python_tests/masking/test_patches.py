@@ -400,6 +400,8 @@ def test_nothing_drawn_needs_no_seed() -> None:
 def test_device() -> None:
     ids = torch.arange(3)
     assert patch_mask(3, (4, 4), 0.5, seed=1).mask.device.type == "cpu"
+    with torch.device("meta"):  # the default device is not asked
+        assert patch_mask(3, (4, 4), 0.5, seed=1).mask.device.type == "cpu"
     assert patch_mask(3, (4, 4), 0.5, seed=1, device="cpu", sample_ids=ids).keep.device.type == "cpu"
     for device in ("meta", torch.device("meta")):
         result = patch_mask(3, (4, 4), 0.5, seed=1, device=device, sample_ids=ids)
@@ -490,3 +492,16 @@ def test_compiles_with_every_number_dynamic(backend: str) -> None:
         x = torch.zeros(shape)
         found, expected = compiled(x, step, ratio, aspect), masks(x, step, ratio, aspect)
         assert all(torch.equal(left, right) for left, right in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exports_with_dynamic_sizes(kind: str) -> None:
+    class Masks(torch.nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return tuple(patch_mask(x.shape[0], (x.shape[1], x.shape[2]), 0.5, kind=kind, seed=1))
+
+    sizes = {0: torch.export.Dim("B"), 1: torch.export.Dim("H", max=64), 2: torch.export.Dim("W", max=64)}
+    exported = torch.export.export(Masks(), (torch.zeros(2, 4, 6),), dynamic_shapes=(sizes,)).module()
+    for shape in ((2, 4, 6), (5, 3, 9), (3, 7, 7)):
+        for left, right in zip(exported(torch.zeros(shape)), Masks()(torch.zeros(shape)), strict=True):
+            assert torch.equal(left, right)

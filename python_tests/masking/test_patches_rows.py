@@ -350,3 +350,22 @@ def test_first_call_of_a_process_is_compiled() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-1000:]
+
+
+def test_exports_with_every_size_dynamic() -> None:
+    class Rows(torch.nn.Module):
+        def forward(self, x: Tensor, keep: Tensor, restore: Tensor, fill: Tensor) -> Tensor:
+            return scatter_visible(gather_visible(x, keep), restore, fill)
+
+    def inputs(batch: int, cells: int, kept: int, width: int) -> tuple[Tensor, ...]:
+        keep = (torch.arange(kept) % cells).repeat(batch, 1)
+        return torch.randn(batch, cells, width), keep, torch.arange(cells).repeat(batch, 1), torch.ones(width)
+
+    b, n, k, d = map(torch.export.Dim, "BNKD")
+    sizes = ({0: b, 1: n, 2: d}, {0: b, 1: k}, {0: b, 1: n}, {0: d})
+    exported = torch.export.export(Rows(), inputs(2, 6, 3, 4), dynamic_shapes=sizes).module()
+    for shape in ((2, 6, 3, 4), (5, 9, 9, 3), (3, 4, 2, 7)):
+        given = inputs(*shape)
+        assert torch.equal(exported(*given), Rows()(*given))
+    with pytest.raises(ValueError, match="visible must have at most N=6 patches, got 7"):
+        exported(*inputs(2, 6, 7, 4))

@@ -72,11 +72,6 @@ def _as_lengths(value: Any, beside: Any) -> Any:
     return torch.tensor(lengths, dtype=torch.int64, device=getattr(beside, "device", None))
 
 
-def _number(name: str, value: Any, *limits: int) -> Any:
-    """An int in its limits; one that export traces stays as it is, and the kernel checks it."""
-    return value if isinstance(value, torch.SymInt) else as_int(name, value, *limits)
-
-
 def _int64(value: Any) -> Any:
     """Sample ids may come in 32 bits; anything else is left to the shape line."""
     return value.long() if isinstance(value, Tensor) and value.dtype == torch.int32 else value
@@ -113,14 +108,14 @@ def span_mask(
     Cost: one byte written a position, one draw a span. wav2vec 2.0 (Baevski et al., NeurIPS 2020), 3.1.
     """
     rate = checks.finite_rate(rate)
-    least = _number("min_spans", min_spans, 0)
+    least = as_int("min_spans", min_spans, 0)
     known = _as_lengths(lengths, sample_ids)
     mask: Tensor = _span_mask(
         known,
         _int64(sample_ids),
-        _number("max_length", max_length, 0, checks.LONGEST),
+        as_int("max_length", max_length, 0, checks.LONGEST),
         rate,
-        _number("span", span, 1),
+        as_int("span", span, 1),
         least,
         _seed("span_mask", rate > 0 or least > 0, seed, step),
         step,
@@ -158,13 +153,13 @@ def geometric_span_groups(
     (Joshi et al., TACL 2020), section 3.1.
     """
     p = checks.positive("p", p, 1)
-    longest = _number("max_span", max_span, 1, checks.LARGEST_SPAN)
+    longest = as_int("max_span", max_span, 1, checks.LARGEST_SPAN)
     budget = checks.between("budget", budget, 0, 1)
     make_limits = checks.length_limits if torch.compiler.is_compiling() else checks.length_limits_once
     groups: Tensor = _geometric_span_groups(
         _as_lengths(lengths, sample_ids),
         _int64(sample_ids),
-        _number("max_length", max_length, 0, checks.LONGEST),
+        as_int("max_length", max_length, 0, checks.LONGEST),
         budget,
         make_limits(p, longest),
         _seed("geometric_span_groups", budget > 0, seed, step),
@@ -211,9 +206,9 @@ def span_corruption(
         _int64(sample_ids),
         checks.between("noise_density", noise_density, 0, 1),
         checks.positive("mean_span", mean_span),
-        _number("sentinel_start", sentinel_start, 0),
-        None if eos_id is None else _number("eos_id", eos_id),
-        _number("pad_id", pad_id),
+        as_int("sentinel_start", sentinel_start, 0),
+        None if eos_id is None else as_int("eos_id", eos_id),
+        as_int("pad_id", pad_id),
         require_seed("span_corruption", seed, step),
         step,
     )
