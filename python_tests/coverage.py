@@ -71,7 +71,8 @@ def main() -> int:
         old.unlink()
     rooms = [str(path.parent) for path in sorted(ROOT.glob("python_tests/*/test_*.py"))]
     tests = options.tests or ["python_tests/test_contract.py", *sorted(set(rooms))]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not triton", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-n", "auto", "-k", "not triton", *tests]
     done = subprocess.run(command, cwd=ROOT, env=build.environment())
     if done.returncode != 0:
         return done.returncode

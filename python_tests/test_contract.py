@@ -38,10 +38,7 @@ def test_parity(op: _op.Op, line: str, device: str, backend: str) -> None:
 
 @on_every_run
 def test_bits(op: _op.Op, line: str, device: str, backend: str) -> None:
-    args = arguments(op, line, device)
-    contract.assert_repeatable(op, args, backend)
-    contract.assert_initialised(op, args, backend)
-    contract.assert_leaves_inputs(op, args, backend)
+    contract.assert_bits(op, arguments(op, line, device), backend)
 
 
 @on_every_run
