@@ -16,20 +16,24 @@ namespace sslkernels {
 
 constexpr int kLanes = 16;
 
-// The four words of draw(key, sample, purpose, positions[i]) for kLanes positions: words[j][i].
+// A call for each of kLanes counters: lanes[j][i] is word j of the i-th.
+using Lanes = uint32_t[4][kLanes];
+
+// The words of draw(key, sample, purpose, positions[i]) for blocks * kLanes positions, kLanes after kLanes.
 //
 // Written out for AVX2 and AVX-512, because a compiler's widening product puts the lanes back in order every
 // round: here the even and the odd positions stay in vectors of their own, each in the low half of 64 bits,
-// and what the upper halves hold does not matter to the product.
+// and what the upper halves hold does not matter to the product. The loop over blocks is in here, so that the
+// keys of the rounds are made once; half of the time would go to them and to the call.
 #if defined(SSLK_X86)
 __attribute__((target("avx2")))
 [[maybe_unused]] static void draw_lanes(Key key, int64_t sample, uint32_t purpose, const uint32_t* positions,
-                                        uint32_t (&words)[4][kLanes]) {
+                                        int64_t blocks, Lanes* words) {
   const uint64_t id = static_cast<uint64_t>(sample);
   const __m256i multiply0 = _mm256_set1_epi64x(0xD2511F53u), multiply1 = _mm256_set1_epi64x(0xCD9E8D57u);
   const __m256i weyl0 = _mm256_set1_epi32(static_cast<int>(0x9E3779B9u));
   const __m256i weyl1 = _mm256_set1_epi32(static_cast<int>(0xBB67AE85u));
-  for (int begin = 0; begin < kLanes; begin += 8) {
+  for (int64_t begin = 0; begin < blocks * kLanes; begin += 8) {
     const __m256i eight = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(positions + begin));
     __m256i c[2][4];
     for (int odd = 0; odd < 2; ++odd) {
@@ -54,7 +58,8 @@ __attribute__((target("avx2")))
     }
     for (int j = 0; j < 4; ++j) {
       const __m256i both = _mm256_blend_epi32(c[0][j], _mm256_slli_epi64(c[1][j], 32), 0xAA);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(words[j] + begin), both);
+      uint32_t* const to = words[begin / kLanes][j] + begin % kLanes;
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), both);
     }
   }
 }
@@ -62,62 +67,79 @@ __attribute__((target("avx2")))
 __attribute__((target("avx512f"))) [[maybe_unused]] static void draw_lanes(Key key, int64_t sample,
                                                                            uint32_t purpose,
                                                                            const uint32_t* positions,
-                                                                           uint32_t (&words)[4][kLanes]) {
+                                                                           int64_t blocks, Lanes* words) {
   constexpr int kXor = 0x96;       // of three operands
   constexpr __mmask8 kAll = 0xFF;  // masked forms, as g++ 12 warns of what the others leave undefined
   const uint64_t id = static_cast<uint64_t>(sample);
   const __m512i multiply0 = _mm512_set1_epi64(0xD2511F53u), multiply1 = _mm512_set1_epi64(0xCD9E8D57u);
   const __m512i weyl0 = _mm512_set1_epi32(static_cast<int>(0x9E3779B9u));
   const __m512i weyl1 = _mm512_set1_epi32(static_cast<int>(0xBB67AE85u));
-  const __m512i all = _mm512_loadu_si512(positions);
-  __m512i c[2][4];
-  for (int odd = 0; odd < 2; ++odd) {
-    c[odd][0] = odd ? _mm512_maskz_srli_epi64(kAll, all, 32) : all;
-    c[odd][1] = _mm512_set1_epi64(purpose);
-    c[odd][2] = _mm512_set1_epi64(static_cast<uint32_t>(id));
-    c[odd][3] = _mm512_set1_epi64(static_cast<int64_t>(id >> 32));
-  }
-  __m512i key0 = _mm512_set1_epi32(static_cast<int>(key.low));
-  __m512i key1 = _mm512_set1_epi32(static_cast<int>(key.high));
-  for (int round = 0; round < 10; ++round) {
-    for (auto& words64 : c) {
-      const __m512i product0 = _mm512_maskz_mul_epu32(kAll, words64[0], multiply0);
-      const __m512i product1 = _mm512_maskz_mul_epu32(kAll, words64[2], multiply1);
-      words64[0] =
-          _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product1, 32), key0, words64[1], kXor);
-      words64[1] = product1;
-      words64[2] =
-          _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product0, 32), key1, words64[3], kXor);
-      words64[3] = product0;
+  for (int64_t block = 0; block < blocks; ++block) {
+    const __m512i all = _mm512_loadu_si512(positions + block * kLanes);
+    __m512i c[2][4];
+    for (int odd = 0; odd < 2; ++odd) {
+      c[odd][0] = odd ? _mm512_maskz_srli_epi64(kAll, all, 32) : all;
+      c[odd][1] = _mm512_set1_epi64(purpose);
+      c[odd][2] = _mm512_set1_epi64(static_cast<uint32_t>(id));
+      c[odd][3] = _mm512_set1_epi64(static_cast<int64_t>(id >> 32));
     }
-    key0 = _mm512_add_epi32(key0, weyl0);
-    key1 = _mm512_add_epi32(key1, weyl1);
-  }
-  for (int j = 0; j < 4; ++j) {
-    const __m512i both = _mm512_mask_blend_epi32(0xAAAA, c[0][j], _mm512_maskz_slli_epi64(kAll, c[1][j], 32));
-    _mm512_storeu_si512(words[j], both);
+    __m512i key0 = _mm512_set1_epi32(static_cast<int>(key.low));
+    __m512i key1 = _mm512_set1_epi32(static_cast<int>(key.high));
+    for (int round = 0; round < 10; ++round) {
+      for (auto& words64 : c) {
+        const __m512i product0 = _mm512_maskz_mul_epu32(kAll, words64[0], multiply0);
+        const __m512i product1 = _mm512_maskz_mul_epu32(kAll, words64[2], multiply1);
+        words64[0] =
+            _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product1, 32), key0, words64[1], kXor);
+        words64[1] = product1;
+        words64[2] =
+            _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product0, 32), key1, words64[3], kXor);
+        words64[3] = product0;
+      }
+      key0 = _mm512_add_epi32(key0, weyl0);
+      key1 = _mm512_add_epi32(key1, weyl1);
+    }
+    for (int j = 0; j < 4; ++j) {
+      const __m512i odd = _mm512_maskz_slli_epi64(kAll, c[1][j], 32);
+      _mm512_storeu_si512(words[block][j], _mm512_mask_blend_epi32(0xAAAA, c[0][j], odd));
+    }
   }
 }
 __attribute__((target("default")))
 #endif
 [[maybe_unused]] static void draw_lanes(Key key, int64_t sample, uint32_t purpose, const uint32_t* positions,
-                                        uint32_t (&words)[4][kLanes]) {
-  for (int i = 0; i < kLanes; ++i) {
+                                        int64_t blocks, Lanes* words) {
+  for (int64_t i = 0; i < blocks * kLanes; ++i) {
     const Words drawn = draw(key, sample, purpose, positions[i]);
-    for (int j = 0; j < 4; ++j) words[j][i] = drawn.word[j];
+    for (int j = 0; j < 4; ++j) words[i / kLanes][j][i % kLanes] = drawn.word[j];
   }
+}
+
+constexpr int64_t kBlocks = 8;  // that are drawn together: as many as fit beside their use in the cache
+
+// Blocks that hold `count` counters, kBlocks at most.
+constexpr int64_t blocks_of(int64_t count) { return std::min((count + kLanes - 1) / kLanes, kBlocks); }
+
+// The words of the counters first, first + 1, ...; returns how many blocks were drawn.
+SSLK_INLINE int64_t draw_run(Key key, int64_t sample, uint32_t purpose, uint32_t first, int64_t count,
+                             Lanes (&words)[kBlocks]) {
+  uint32_t positions[kBlocks * kLanes];
+  for (int i = 0; i < kBlocks * kLanes; ++i) positions[i] = first + static_cast<uint32_t>(i);
+  const int64_t blocks = blocks_of(count);
+  draw_lanes(key, sample, purpose, positions, blocks, words);
+  return blocks;
 }
 
 // words[4 i + j] = word j of draw(key, sample, purpose, first + i), for i in [0, count): one word a position
 // where a call serves four. `words` holds 4 * count entries, rounded up to a multiple of 4 * kLanes.
 [[maybe_unused]] SSLK_CLONES static void draw_words(Key key, int64_t sample, uint32_t purpose, uint32_t first,
                                                     int64_t count, uint32_t* __restrict words) {
-  for (int64_t begin = 0; begin < count; begin += kLanes) {
-    uint32_t positions[kLanes], c[4][kLanes];
-    for (int i = 0; i < kLanes; ++i) positions[i] = first + static_cast<uint32_t>(begin + i);
-    draw_lanes(key, sample, purpose, positions, c);
-    for (int i = 0; i < kLanes; ++i) {
-      for (int j = 0; j < 4; ++j) words[4 * (begin + i) + j] = c[j][i];
+  for (int64_t begin = 0; begin < count; begin += kBlocks * kLanes) {
+    Lanes c[kBlocks];
+    const uint32_t counter = first + static_cast<uint32_t>(begin);
+    const int64_t blocks = draw_run(key, sample, purpose, counter, count - begin, c);
+    for (int64_t i = 0; i < blocks * kLanes; ++i) {
+      for (int j = 0; j < 4; ++j) words[4 * (begin + i) + j] = c[i / kLanes][j][i % kLanes];
     }
   }
 }
@@ -127,11 +149,14 @@ __attribute__((target("default")))
 [[maybe_unused]] SSLK_CLONES static void draw_at(Key key, int64_t sample, uint32_t purpose,
                                                  const uint32_t* __restrict positions, int64_t count,
                                                  uint32_t* const (&words)[3]) {
-  for (int64_t begin = 0; begin < count; begin += kLanes) {
-    uint32_t c[4][kLanes];
-    draw_lanes(key, sample, purpose, positions + begin, c);
+  for (int64_t begin = 0; begin < count; begin += kBlocks * kLanes) {
+    Lanes c[kBlocks];
+    const int64_t blocks = blocks_of(count - begin);
+    draw_lanes(key, sample, purpose, positions + begin, blocks, c);
     for (int j = 0; j < 3; ++j) {
-      if (words[j] != nullptr) std::copy_n(c[j], kLanes, words[j] + begin);
+      for (int64_t i = 0; words[j] != nullptr && i < blocks; ++i) {
+        std::copy_n(c[i][j], kLanes, words[j] + begin + i * kLanes);
+      }
     }
   }
 }

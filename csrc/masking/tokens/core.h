@@ -23,14 +23,60 @@
 
 namespace sslkernels::tokens {
 
-// scored[i] = eligible[i] ? 0 : ignore_index
-[[maybe_unused]] SSLK_CLONES static void score_eligible(const uint8_t* __restrict eligible, int64_t n,
-                                                        int64_t ignore_index, int64_t* __restrict scored) {
-  for (int64_t i = 0; i < n; ++i) scored[i] = eligible[i] != 0 ? 0 : ignore_index;
+// flag ? one : other, without a comparison: of a flag in a byte and numbers of 64 bits a compiler makes a
+// vector loop of this alone.
+SSLK_INLINE int64_t either(uint8_t flag, int64_t one, int64_t other) {
+  return other ^ ((one ^ other) & -static_cast<int64_t>(flag));
 }
 
-// The places of the flags that are set; returns how many. `places` holds n entries.
-inline int64_t list_set(const uint8_t* flags, int64_t n, uint32_t* places) {
+// found[i] = ids[i], and the labels, except that "changed" still waits for what is replaced.
+template <class Id>
+SSLK_INLINE void label(Labels labels, const Id* __restrict ids, const uint8_t* __restrict eligible,
+                       const uint8_t* __restrict selected, int64_t n, int64_t ignore_index,
+                       Id* __restrict found, int64_t* __restrict scored) {
+  if (labels == Labels::kOriginal) {
+    for (int64_t i = 0; i < n; ++i) scored[i] = either(selected[i], ids[i], ignore_index);
+  } else {
+    const int64_t counts = labels == Labels::kSelected ? 1 : 0;
+    for (int64_t i = 0; i < n; ++i) scored[i] = either(eligible[i], selected[i] & counts, ignore_index);
+  }
+  std::memcpy(found, ids, static_cast<size_t>(n) * sizeof(Id));
+}
+
+[[maybe_unused]] SSLK_BYTE_CLONES static void label_ids(Labels labels, const int64_t* ids,
+                                                        const uint8_t* eligible, const uint8_t* selected,
+                                                        int64_t n, int64_t ignore_index, int64_t* found,
+                                                        int64_t* scored) {
+  label(labels, ids, eligible, selected, n, ignore_index, found, scored);
+}
+
+[[maybe_unused]] SSLK_BYTE_CLONES static void label_ids(Labels labels, const int32_t* ids,
+                                                        const uint8_t* eligible, const uint8_t* selected,
+                                                        int64_t n, int64_t ignore_index, int32_t* found,
+                                                        int64_t* scored) {
+  label(labels, ids, eligible, selected, n, ignore_index, found, scored);
+}
+
+// The places of the flags that are set; returns how many. `places` holds n entries, rounded up to a multiple
+// of kLanes. Without branches in AVX-512, because how many of kLanes are set cannot be guessed.
+#if defined(SSLK_X86)
+__attribute__((target("avx512f,avx512bw,avx512vl")))
+[[maybe_unused]] static int64_t list_set(const uint8_t* flags, int64_t n, uint32_t* places) {
+  const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  int64_t listed = 0;
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const __mmask16 inside = n - i >= kLanes ? 0xFFFF : static_cast<__mmask16>((1 << (n - i)) - 1);
+    const __m128i some = _mm_maskz_loadu_epi8(inside, flags + i);
+    const __mmask16 set = _mm_test_epi8_mask(some, some);
+    const __m512i all = _mm512_add_epi32(first, _mm512_set1_epi32(static_cast<int>(i)));
+    _mm512_storeu_si512(places + listed, _mm512_maskz_compress_epi32(set, all));
+    listed += std::popcount(set);
+  }
+  return listed;
+}
+__attribute__((target("default")))
+#endif
+[[maybe_unused]] static int64_t list_set(const uint8_t* flags, int64_t n, uint32_t* places) {
   int64_t listed = 0, i = 0;
   for (; i + 64 <= n; i += 64) {
     uint64_t bits = 0;
@@ -43,7 +89,7 @@ inline int64_t list_set(const uint8_t* flags, int64_t n, uint32_t* places) {
   }
   for (; i < n; ++i) {
     places[listed] = static_cast<uint32_t>(i);
-    listed += flags[i];
+    listed += flags[i] != 0 ? 1 : 0;
   }
   return listed;
 }
@@ -146,6 +192,17 @@ class Corruptor {
   }
 
   void corrupt_part(const Span& span, Workspace& space) const {
+    select(span, space);
+    const int64_t columns = request_.columns, cells = (span.end - span.first) * columns;
+    const int64_t offset = (request_.begin_of(span.sample) + span.first) * columns;
+    const auto* const selected = reinterpret_cast<const uint8_t*>(results_.selected + offset);
+    const int64_t listed = list_set(selected, cells, space.places.data());
+    draw_changes(span, listed, space);
+    replace(offset, listed, space);
+  }
+
+  // What is selected, and the labels; ids are copied.
+  void select(const Span& span, Workspace& space) const {
     const int64_t n = span.end - span.first, columns = request_.columns, cells = n * columns;
     const int64_t row = request_.begin_of(span.sample) + span.first, offset = row * columns;
     const uint8_t* const eligible = flag(span, offset, cells, space);
@@ -154,11 +211,12 @@ class Corruptor {
     uint8_t* const chosen = columns == 1 ? selected : space.chosen.data();
     choose_units(span, row, rows, n, space, chosen);
     if (columns > 1) {
-      for (int64_t i = 0; i < cells; ++i) selected[i] = chosen[i / columns] & eligible[i];
+      for (int64_t i = 0; i < n; ++i) {
+        for (int64_t j = i * columns; j < (i + 1) * columns; ++j) selected[j] = chosen[i] & eligible[j];
+      }
     }
-    const int64_t listed = list_set(selected, cells, space.places.data());
-    draw_changes(span, listed, space);
-    write(offset, cells, eligible, listed, space);
+    label_ids(request_.labels, request_.ids + offset, eligible, selected, cells, request_.ignore_index,
+              results_.found + offset, results_.scored + offset);
   }
 
   // Eligibility of every cell; throws where an ordinary id lies outside the vocabulary.
@@ -232,6 +290,22 @@ class Corruptor {
     return copy;
   }
 
+  // The units of the selected cells; where a cell is a position, without divisions, which cost as much as
+  // draws.
+  void list_units(const Span& span, int64_t listed, Workspace& space) const {
+    const uint32_t columns = static_cast<uint32_t>(request_.columns);
+    const uint32_t* const places = space.places.data();
+    uint32_t* const units = space.units.data();
+    if (!request_.grouped()) {
+      for (int64_t i = 0; i < listed; ++i) units[i] = static_cast<uint32_t>(span.first) + places[i] / columns;
+    } else if (columns > 1) {
+      for (int64_t i = 0; i < listed; ++i)
+        units[i] = static_cast<uint32_t>(space.leader[places[i] / columns]);
+    } else {
+      for (int64_t i = 0; i < listed; ++i) units[i] = static_cast<uint32_t>(space.leader[places[i]]);
+    }
+  }
+
   // The words of the selected cells: one call serves action, token and cluster where a cell is its own unit.
   void draw_changes(const Span& span, int64_t listed, Workspace& space) const {
     const int64_t sample = request_.sample_id(span.sample), columns = request_.columns;
@@ -249,11 +323,7 @@ class Corruptor {
     uint32_t* const clusters = cluster_draw_ ? space.cluster_words.data() : nullptr;
     const bool single = !request_.grouped() && columns == 1;
     if (acts && !single) {
-      for (int64_t i = 0; i < listed; ++i) {
-        const int64_t position = space.places[i] / columns;
-        space.units[i] = static_cast<uint32_t>(
-            span.first + (request_.grouped() ? int64_t{space.leader[position]} : position));
-      }
+      list_units(span, listed, space);
       draw_at(request_.key, sample, kAction, space.units.data(), listed, {actions, nullptr, nullptr});
     }
     if ((acts && single) || tokens != nullptr) {
@@ -262,32 +332,9 @@ class Corruptor {
     }
   }
 
-  void write(int64_t offset, int64_t cells, const uint8_t* eligible, int64_t listed, Workspace& space) const {
+  void replace(int64_t offset, int64_t listed, Workspace& space) const {
     const Id* const ids = request_.ids + offset;
     Id* const found = results_.found + offset;
-    int64_t* const scored = results_.scored + offset;
-    std::copy_n(ids, cells, found);
-    if (request_.labels == Labels::kOriginal) {
-      std::fill_n(scored, cells, request_.ignore_index);
-    } else {
-      score_eligible(eligible, cells, request_.ignore_index, scored);
-    }
-    replace(ids, listed, space, found);
-    const uint32_t* const places = space.places.data();
-    switch (request_.labels) {
-      case Labels::kOriginal:
-        for (int64_t i = 0; i < listed; ++i) scored[places[i]] = ids[places[i]];
-        break;
-      case Labels::kSelected:
-        for (int64_t i = 0; i < listed; ++i) scored[places[i]] = 1;
-        break;
-      case Labels::kChanged:
-        for (int64_t i = 0; i < listed; ++i) scored[places[i]] = found[places[i]] != ids[places[i]];
-        break;
-    }
-  }
-
-  void replace(const Id* ids, int64_t listed, Workspace& space, Id* found) const {
     const auto mask = static_cast<uint64_t>(request_.mask_limit);
     const auto random = static_cast<uint64_t>(request_.random_limit);
     const Id mask_id = static_cast<Id>(request_.mask_id);
@@ -303,6 +350,9 @@ class Corruptor {
       const Id kept = action < random ? static_cast<Id>(drawn[i]) : ids[places[i]];
       found[places[i]] = action < mask ? mask_id : kept;
     }
+    if (request_.labels != Labels::kChanged) return;
+    int64_t* const scored = results_.scored + offset;
+    for (int64_t i = 0; i < listed; ++i) scored[places[i]] = found[places[i]] != ids[places[i]];
   }
 
   void list_positions(int64_t sample) const {

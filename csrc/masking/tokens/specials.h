@@ -92,13 +92,13 @@ SSLK_INLINE bool flag_by_count(const Id* ids, int64_t n, const FewRanges& few, u
   }
 }
 
-[[maybe_unused]] SSLK_CLONES static bool flag_few(const int64_t* ids, int64_t n, const FewRanges& few,
-                                                  uint8_t* ordinary) {
+[[maybe_unused]] SSLK_BYTE_CLONES static bool flag_few(const int64_t* ids, int64_t n, const FewRanges& few,
+                                                       uint8_t* ordinary) {
   return flag_by_count(ids, n, few, ordinary);
 }
 
-[[maybe_unused]] SSLK_CLONES static bool flag_few(const int32_t* ids, int64_t n, const FewRanges& few,
-                                                  uint8_t* ordinary) {
+[[maybe_unused]] SSLK_BYTE_CLONES static bool flag_few(const int32_t* ids, int64_t n, const FewRanges& few,
+                                                       uint8_t* ordinary) {
   return flag_by_count(ids, n, few, ordinary);
 }
 

@@ -29,12 +29,12 @@ class Leaders {
     int32_t current = -1;
     bool back = false;
     for (int64_t i = 0; i < n; ++i) {
-      const int64_t group = eligible[i] != 0 ? groups[i] : -1;
+      const int64_t group = groups[i] | (int64_t{eligible[i]} - 1);  // negative where not eligible
       const bool grows = group > largest;
-      back |= group < largest && group >= 0;
-      largest = grows ? group : largest;
-      current = grows ? static_cast<int32_t>(i) : current;
-      leader[i] = group >= 0 ? current : -1;
+      back |= (group < largest) & (group >= 0);
+      largest = std::max(largest, group);
+      current ^= (current ^ static_cast<int32_t>(i)) & -static_cast<int32_t>(grows);
+      leader[i] = current | static_cast<int32_t>(group >> 63);
     }
     return !back;
   }
@@ -76,17 +76,19 @@ class Leaders {
                                                 uint64_t limit, const uint8_t* __restrict eligible,
                                                 uint8_t* __restrict flags, uint8_t* __restrict chosen) {
   const uint32_t last = static_cast<uint32_t>(limit - 1);  // the largest word that says yes
-  for (int64_t begin = 0; begin < n; begin += 4 * kLanes) {
-    uint32_t positions[kLanes], words[4][kLanes];
+  for (int64_t begin = 0; begin < n; begin += 4 * kBlocks * kLanes) {
+    Lanes words[kBlocks];
     const uint32_t counter = static_cast<uint32_t>((first + begin) / 4);
-    for (int i = 0; i < kLanes; ++i) positions[i] = counter + static_cast<uint32_t>(i);
-    draw_lanes(key, sample, kSelect, positions, words);
-    uint32_t four[kLanes];  // the flags of the four positions of a call, a byte each
-    for (int i = 0; i < kLanes; ++i) {
-      four[i] = uint32_t{words[0][i] <= last} | uint32_t{words[1][i] <= last} << 8 |
-                uint32_t{words[2][i] <= last} << 16 | uint32_t{words[3][i] <= last} << 24;
+    const int64_t blocks = draw_run(key, sample, kSelect, counter, (n - begin + 3) / 4, words);
+    for (int64_t block = 0; block < blocks; ++block) {
+      uint32_t four[kLanes];  // the flags of the four positions of a call, a byte each
+      const Lanes& w = words[block];
+      for (int i = 0; i < kLanes; ++i) {
+        four[i] = uint32_t{w[0][i] <= last} | uint32_t{w[1][i] <= last} << 8 |
+                  uint32_t{w[2][i] <= last} << 16 | uint32_t{w[3][i] <= last} << 24;
+      }
+      std::memcpy(flags + begin + block * 4 * kLanes, four, sizeof four);
     }
-    std::memcpy(flags + begin, four, sizeof four);
   }
   for (int64_t i = 0; i < n; ++i) chosen[i] = flags[i] & eligible[i];
 }
