@@ -119,7 +119,11 @@ CASES: list[tuple[Callable[..., Any], dict, str, type[Exception]]] = [
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference", "triton"])
-@pytest.mark.parametrize(("call", "change", "message", "kind"), CASES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("call", "change", "message", "kind"),
+    CASES,
+    ids=lambda value: getattr(value, "__name__", str(value)[:40]),
+)
 def test_bad_arguments(
     call: Callable[..., Any], change: dict, message: str, kind: type[Exception], backend: str
 ) -> None:
