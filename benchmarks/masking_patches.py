@@ -149,7 +149,7 @@ def tight_encode(x: Tensor, fill: Tensor) -> Tensor:
 
 def ours_encode(x: Tensor, fill: Tensor) -> Tensor:
     made = patch_mask(BATCH, (SIDE, SIDE), 0.75, seed=1)
-    return scatter_visible(gather_visible(x, made.keep), made.restore, fill)
+    return scatter_visible(gather_visible(x, made.keep[:, 0]), made.restore[:, 0], fill)
 
 
 # -- races ---------------------------------------------------------------------------------------------------
