@@ -12,7 +12,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 PY := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python
 NATIVE_SOURCES := setup.py $(shell find csrc -type f)
 
-.PHONY: pretrain test bench emulation sanitize kernels lint wheel develop emulated clean
+.PHONY: pretrain test bench emulation mutations sanitize kernels lint wheel develop emulated clean
 
 pretrain: $(VENV)/.pretrain develop
 	$(PY) -m sslkernels.pretrain $(RECIPE) $(ARGS)
@@ -25,9 +25,12 @@ test: $(VENV)/.test develop emulated
 bench: $(VENV)/.test develop emulated
 	$(PY) -m benchmarks $(ARGS)
 
-# Every CUDA kernel on the emulated GPU under AddressSanitizer, UBSan and ThreadSanitizer, and without each of its
-# barriers and bound checks in turn.
+# Every CUDA kernel on the emulated GPU under AddressSanitizer, UBSan and ThreadSanitizer.
 emulation: $(VENV)/.test develop
+	$(PY) python_tests/sanitized.py emulated address,undefined thread
+
+# The same, and without each of its barriers and bound checks in turn; a kernel without one may not end.
+mutations: $(VENV)/.test develop
 	$(PY) python_tests/sanitized.py emulated address,undefined thread --mutate
 
 # The CPU kernels under AddressSanitizer and UBSan, then which of their lines no test runs.
