@@ -9,7 +9,7 @@ pytest-benchmark times ours on top, so that its --benchmark-autosave and --bench
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -79,6 +79,17 @@ class Race:
     def curve(name: str, x_label: str, y_label: str, lines: dict[str, list[tuple[float, float]]]) -> None:
         """Record points (x, y) by line for a picture beside the table."""
         results.add_curve(name=name, x_label=x_label, y_label=y_label, lines=lines)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Each race that takes it runs on one thread, then on two."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

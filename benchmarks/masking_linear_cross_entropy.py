@@ -5,7 +5,7 @@ cut-cross-entropy and Liger-Kernel have kernels for GPUs alone: benchmarks/gpu.p
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,14 +19,6 @@ from sslkernels.masking import masked_linear_cross_entropy
 
 SCORED = 0.15
 SIZES = [(4096, 30522, 256), (1024, 30522, 768)]
-
-
-@pytest.fixture(autouse=True, params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 def data(rows: int, classes: int, width: int, dtype: torch.dtype = torch.float32) -> SimpleNamespace:

@@ -3,11 +3,10 @@
 import functools
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
@@ -16,14 +15,6 @@ from sslkernels.masking import gather_visible, patch_mask, scatter_visible
 
 BATCH, SIDE, WIDTH = 256, 14, 768
 CELLS = SIDE * SIDE
-
-
-@pytest.fixture(autouse=True, params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 # -- the released generators' methods, written anew ---------------------------------------------------------

@@ -1,9 +1,8 @@
 """sample_tokens against noise and argmax over 1024 rows of 30,522 logits; the argmax alone is no draw."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -12,14 +11,6 @@ from sslkernels.masking import sample_tokens
 
 ROWS, VOCABULARY = 1024, 30522
 PROBLEM = f"r={ROWS} v={VOCABULARY} fp32"
-
-
-@pytest.fixture(autouse=True, params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 def data() -> Tensor:

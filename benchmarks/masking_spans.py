@@ -4,8 +4,6 @@ The released code of T5 masks and SpanBERT spans is a method a row; what stands 
 tightly, without what does not belong to it (words, batching, tokenizers).
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -15,14 +13,6 @@ from benchmarks.conftest import Race
 from sslkernels.masking import geometric_span_groups, span_corruption, span_mask
 
 VOCABULARY, SENTINEL = 32100, 32099
-
-
-@pytest.fixture(autouse=True, params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 # -- T5 ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """corrupt_tokens against the collators and methods in use, on 256 x 512 tokens of a vocabulary of 30,522."""
 
 import functools
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,14 +18,6 @@ SPECIAL = (0, 100, 101, 102, 103)
 MASK = 103
 RELEASED_ROWS = 8  # of the slow peer
 PROBLEM = f"b={BATCH} l={LENGTH} v={VOCABULARY}"
-
-
-@pytest.fixture(autouse=True, params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @functools.cache
