@@ -28,10 +28,10 @@ def python(
 
 
 def seconds(code: str, repeats: int = 5) -> float:
-    """Least seconds that the last statement of `code` takes, each time in a new process."""
+    """Least CPU seconds that the last statement of `code` takes, each time in a new process."""
     *before, last = code.split("; ")
     timed = "; ".join(
-        [*before, "import time", "t = time.perf_counter()", last, "print(time.perf_counter() - t)"]
+        [*before, "import time", "t = time.process_time()", last, "print(time.process_time() - t)"]
     )
     return min(float(python(timed).stdout) for _ in range(repeats))
 

@@ -153,9 +153,9 @@ def test_large_digraph(kind: str, bound: bool) -> None:
     where = torch.tensor([0, arcs])
     start = torch.tensor([nodes // 6]) if bound else None
     ptr = torch.tensor([0, nodes])
-    began = time.perf_counter()
+    began = time.process_time()
     paths = serialize(edge_index, ptr, edge_ptr=where, undirected=False, seed=3, start=start)
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - began < 20
     walked = paths.edges[paths.edges >= 0].long()
     assert torch.equal(walked.unique(), torch.arange(arcs))
     places = (paths.edges >= 0).nonzero().squeeze(1)
