@@ -29,14 +29,14 @@ bench: $(VENV)/.test develop emulated
 emulation: $(VENV)/.test develop
 	$(PY) python_tests/sanitized.py emulated address,undefined thread
 
-# The same, and without each of its barriers and bound checks in turn; a kernel without one may not end.
+# The same, and then without each barrier and bound check in turn: each must be missed.
 mutations: $(VENV)/.test develop
-	$(PY) python_tests/sanitized.py emulated address,undefined thread --mutate
+	$(PY) python_tests/mutations.py $(ARGS)
 
 # The CPU kernels under AddressSanitizer and UBSan, then which of their lines no test runs.
-sanitize: emulation
+sanitize: $(VENV)/.test develop
 	$(PY) python_tests/sanitized.py cpu address,undefined
-	$(PY) python_tests/coverage.py
+	$(PY) python_tests/coverage.py $(ARGS)
 
 # Registers, stack, spills and shared memory of every GPU kernel, for every architecture.
 kernels: $(VENV)/.test develop

@@ -89,19 +89,23 @@ class Build:
             )
         return target
 
-    def environment(self) -> dict[str, str]:
-        """What a Python process needs to run on this build; report files go to build/<...>/report.*"""
+    def environment(self, halt: bool = False, limits: str = "") -> dict[str, str]:
+        """What a Python process needs to run on this build.
+
+        halt: the first report ends the process. limits: more options for every sanitizer.
+        """
         preload = [RUNTIMES[name] for name in self.sanitize.split(",") if name]
         preload += ["libstdc++.so"] if preload else []
         found = [capture([CXX, f"-print-file-name={name}"]) for name in preload]
-        report = f"log_path={self.folder}/report"
+        common = ":".join(filter(None, [f"halt_on_error={halt:d}", limits]))
+        race = f"exitcode={66 * halt}:ignore_noninstrumented_modules=1:suppress_equal_stacks=0"
         return {
             **os.environ,
             "LD_PRELOAD": " ".join(found),
             "SSLKERNELS_LIBRARY_PATH": f"{self.folder}:{ROOT / 'sslkernels'}",
-            "ASAN_OPTIONS": f"detect_leaks=0:halt_on_error=0:suppress_equal_pcs=0:{report}",
-            "UBSAN_OPTIONS": f"print_stacktrace=1:{report}",
-            "TSAN_OPTIONS": f"exitcode=0:ignore_noninstrumented_modules=1:suppress_equal_stacks=0:{report}",
+            "ASAN_OPTIONS": f"detect_leaks=0:suppress_equal_pcs=0:{common}",
+            "UBSAN_OPTIONS": f"print_stacktrace=1:{common}",
+            "TSAN_OPTIONS": f"{race}:{common}",
         }
 
 

@@ -5,7 +5,7 @@
 //   launch(kernel, grid, block, bytes, stream, args...)   what <<<>>> does, and throws what it refused
 //   SHARED(float, tile, 32);                              float* tile: static shared memory, uninitialised
 //   dynamic_shared<float>()                               the `bytes` of the launch
-//   IN_BOUNDS(i < n), CLAMPED(value, low, high)           checks that keep an access inside its memory
+//   IN_BOUNDS(i < n), CLAMPED(value, low, high)           checks that keep an access in its memory (bounds.h)
 //   threadIdx, blockIdx, blockDim, gridDim, __syncthreads, __syncthreads_or, __syncwarp, __shfl_*_sync,
 //   __ballot_sync, __any_sync, __all_sync, integer atomics, __popc, __ffs, __clz: CUDA's own
 //
@@ -22,19 +22,11 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #define SHARED(type, name, n) __shared__ type name[n]
-#define IN_BOUNDS(condition) (condition)
-#define CLAMPED(value, low, high) ::sslkernels::clamped(value, low, high)
 
 namespace sslkernels {
-
-template <class T>
-__device__ __forceinline__ T clamped(T value, std::type_identity_t<T> low, std::type_identity_t<T> high) {
-  return value < low ? low : value > high ? high : value;
-}
 
 constexpr size_t kSharedWithoutAsking = 48 * 1024;
 
@@ -89,6 +81,8 @@ std::vector<T> copy_to_host(const T* values, int64_t count, void* stream) {
 #else
 #include "../emulation/device.h"
 #endif
+
+#include "bounds.h"
 
 namespace sslkernels {
 

@@ -354,7 +354,7 @@ uint64_t wait_for(const Wait& wait) {
 struct Removal {
   std::string file;
   int line = 0;
-  int left = 0;  // times that a bound check is forgotten
+  int left = 0;  // times that a bound check is forgotten in a launch
 } removal;
 
 constexpr int kTimesForgotten = 30;
@@ -366,6 +366,7 @@ const Position& here() { return current->position; }
 void run(const Launch& launch) {
   if (machine != nullptr) throw std::runtime_error("launch: inside a kernel");
   const RaceBlindness blind;  // fibers are threads of their own: they see
+  removal.left = kTimesForgotten;
   try {
     Machine one(launch, stacks);
     machine = &one;
@@ -421,7 +422,6 @@ extern "C" __attribute__((visibility("default"))) void sslkernels_emulation_remo
                                                                                    int line) {
   removal.file = file;
   removal.line = line;
-  removal.left = kTimesForgotten;
 }
 
 }  // namespace sslkernels::emulation

@@ -57,8 +57,8 @@ void* dynamic_memory();
 // Whether a test takes away the barrier of this line (sslkernels_emulation_remove, machine.cpp).
 bool removed(Place place);
 
-// The same for a bound check that would have said no: true so many times only, so that a loop whose bound is
-// taken away ends.
+// The same for a bound check that would have said no: true so many times in a launch, so that a loop
+// whose bound is taken away ends.
 bool forgotten(Place place);
 
 }  // namespace sslkernels::emulation

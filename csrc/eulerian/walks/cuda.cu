@@ -34,7 +34,7 @@ struct Extent {
 template <class Id>
 __device__ int64_t column_of(const Batch<Id>& batch, int64_t node) {
   int64_t low = 0, high = batch.columns;
-  while (low < high) {
+  while (IN_BOUNDS(low < high)) {
     const int64_t middle = (low + high) / 2;
     if (batch.source()[middle] < node) {
       low = middle + 1;
@@ -120,7 +120,7 @@ __device__ int64_t inclusive_sum(int64_t value) {
   }
   if (lane == kWarp - 1) warp_sums[warp] = value;
   __syncthreads();
-  for (int w = 0; w < warp; ++w) value += warp_sums[w];
+  for (int w = 0; IN_BOUNDS(w < warp); ++w) value += warp_sums[w];
   return value;
 }
 

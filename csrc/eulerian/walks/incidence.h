@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "../../common/bounds.h"
 #include "words.h"
 
 namespace sslkernels::walks {
@@ -19,8 +20,9 @@ struct Columns {
   SSLK_HOST_DEVICE uint32_t from(uint32_t c) const { return static_cast<uint32_t>(source[c] - first_node); }
   SSLK_HOST_DEVICE uint32_t to(uint32_t c) const { return static_cast<uint32_t>(target[c] - first_node); }
   SSLK_HOST_DEVICE bool inside(uint32_t c) const {
-    return static_cast<uint64_t>(source[c] - first_node) < nodes &&
-           static_cast<uint64_t>(target[c] - first_node) < nodes;
+    const uint64_t first = static_cast<uint64_t>(first_node);  // any id minus any other, without overflow
+    return static_cast<uint64_t>(source[c]) - first < nodes &&
+           static_cast<uint64_t>(target[c]) - first < nodes;
   }
 };
 
@@ -53,9 +55,10 @@ SSLK_HOST_DEVICE uint32_t pair_neighbours(const Columns<Id>& columns, Workspace&
   const uint32_t m = columns.count;
   uint32_t edges = 0;
   for (uint32_t c = 0; c < m;) {
-    if (!columns.inside(c)) return kNone;
+    if (!IN_BOUNDS(columns.inside(c))) return kNone;
     const uint32_t last = source[c] == target[c] ? c : c + 1;
-    if (last == m || source[last] != target[c] || target[last] != source[c]) return kNone;
+    if (!IN_BOUNDS(last < m)) return kNone;
+    if (source[last] != target[c] || target[last] != source[c]) return kNone;
     w.first[edges++] = c;
     c = last + 1;
   }
@@ -89,12 +92,12 @@ SSLK_HOST_DEVICE void pair_sorted(const Columns<Id>& columns, Workspace& w, At&&
   for (uint32_t u = 0; u < columns.nodes; ++u) {
     const uint32_t end = w.begin[u + 1];
     uint32_t i = w.cursor[u];
-    while (i < end && columns.to(at(i)) <= u) ++i;
+    while (IN_BOUNDS(i < end) && columns.to(at(i)) <= u) ++i;
     for (; i < end; ++i) {
       const uint32_t c = at(i), v = columns.to(c), end_of_v = w.begin[v + 1];
       uint32_t p = w.cursor[v];
-      while (p < end_of_v && columns.to(at(p)) < u) ++p;
-      if (p < end_of_v && columns.to(at(p)) == u) {
+      while (IN_BOUNDS(p < end_of_v) && columns.to(at(p)) < u) ++p;
+      if (IN_BOUNDS(p < end_of_v) && columns.to(at(p)) == u) {
         const uint32_t partner = at(p++);
         w.mate[c] = partner;
         w.mate[partner] = c;
@@ -108,7 +111,7 @@ SSLK_HOST_DEVICE void pair_sorted(const Columns<Id>& columns, Workspace& w, At&&
 template <class Id>
 SSLK_HOST_DEVICE uint32_t pair_any(const Columns<Id>& columns, Workspace& w) {
   bool sorted;
-  if (!inspect(columns, sorted)) return kNone;
+  if (!IN_BOUNDS(inspect(columns, sorted))) return kNone;
   const uint32_t m = columns.count, n = columns.nodes;
   const auto from = [&](uint32_t c) { return columns.from(c); };
   const auto to = [&](uint32_t c) { return columns.to(c); };
@@ -170,7 +173,7 @@ SSLK_HOST_DEVICE uint32_t list_undirected(const Columns<Id>& columns, Workspace&
   EdgeWords words(manner.key, manner.sample);
   constexpr uint32_t kAhead = 16;
   for (uint32_t k = 0; k < edges; ++k) {
-    if (k + kAhead < edges) {
+    if (IN_BOUNDS(k + kAhead < edges)) {
       const uint32_t c = w.first[k + kAhead];
       soon(&w.slots[w.begin[columns.from(c)]]);
       soon(&w.slots[w.begin[columns.to(c)]]);

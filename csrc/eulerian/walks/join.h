@@ -128,7 +128,7 @@ SSLK_HOST_DEVICE void repeat_greedy_chords(Workspace& w, const Component& compon
   for (uint32_t i = 0; i < component.size; ++i) tree[i].choice = tree[i].odd;  // still to be joined
   for (uint32_t i = component.size - 1; i > 0; --i) {
     if (!tree[i].choice) continue;
-    if (i >= 8) soon(&w.slots[w.begin[w.order[component.base + i - 8]]]);
+    if (IN_BOUNDS(i >= 8)) soon(&w.slots[w.begin[w.order[component.base + i - 8]]]);
     const Slot* header = w.slots + w.begin[w.order[component.base + i]];
     uint32_t other = tree[i].parent;
     for (uint32_t s = 1; s <= header->edge; ++s) {
@@ -162,7 +162,7 @@ SSLK_HOST_DEVICE Join join(Workspace& w, const Component& component, uint32_t fr
   if (component.chords > 0) {
     if (tries_subsets(component, 8)) {
       repeat_best_chords(w, component, free, join);
-    } else if (component.odd <= kTableNodes) {
+    } else if (IN_BOUNDS(component.odd <= kTableNodes)) {
       join_pairs(w, component, free, join);
       return join;
     } else if (tries_subsets(component, kMostChords)) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "../../common/bounds.h"
 #include "workspace.h"
 
 namespace sslkernels::walks {
@@ -35,7 +36,7 @@ SSLK_HOST_DEVICE void span(Workspace& w, uint32_t root, uint32_t base, Component
   w.order[base] = root;
   w.tree[base].parent = w.tree[base].edge = kNone;
   for (uint32_t i = base; i < reached; ++i) {
-    if (i + 8 < reached) soon(&w.slots[w.begin[w.order[i + 8]]]);
+    if (IN_BOUNDS(i + 8 < reached)) soon(&w.slots[w.begin[w.order[i + 8]]]);
     const Slot* header = w.slots + w.begin[w.order[i]];
     const uint32_t length = header->edge;
     TreeNode& node = w.tree[i];
@@ -52,7 +53,7 @@ SSLK_HOST_DEVICE void span(Workspace& w, uint32_t root, uint32_t base, Component
       w.tree[reached].parent = i - base;
       w.tree[reached].edge = slot.edge;
       reached += fresh;
-      component.chord[chords < kMostChords ? chords : kMostChords] = Chord{i - base, rank - base, slot.edge};
+      component.chord[CLAMPED(chords, 0, kMostChords)] = Chord{i - base, rank - base, slot.edge};
       chords += chord;
     }
   }

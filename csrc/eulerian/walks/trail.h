@@ -85,7 +85,7 @@ SSLK_HOST_DEVICE uint32_t plan(Workspace& w, uint32_t nodes, const Manner& manne
   Words words{{0, 0, 0, 0}};
   if (manner.shuffle) words = draw(manner.key, manner.sample, kWalkStart, 0);
   const uint32_t offset = bounded(words.word[3], nodes);
-  const uint32_t start = manner.start < 0 ? kNone : static_cast<uint32_t>(manner.start);
+  const uint32_t start = IN_BOUNDS(manner.start >= 0) ? static_cast<uint32_t>(manner.start) : kNone;
   uint32_t components = 0, base = 0, first = kNone;
   for (uint32_t i = 0; i < nodes; ++i) {
     const uint32_t root = i < nodes - offset ? offset + i : i - (nodes - offset);

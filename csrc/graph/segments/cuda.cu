@@ -94,16 +94,16 @@ __global__ void short_softmax_kernel(Softmax<T> data, const Id* ptr, int64_t seg
   const int64_t column = task % columns;
   if (own.end - own.begin > kShortRows) return;
   F maximum = -std::numeric_limits<F>::infinity();
-  for (int64_t row = own.begin; row < own.end; ++row) {
+  for (int64_t row = own.begin; IN_BOUNDS(row < own.end); ++row) {
     maximum = larger(data.value(row * columns + column), maximum);
   }
   const F shift = shift_of(maximum);
   F sum = 0;
-  for (int64_t row = own.begin; row < own.end; ++row) {
+  for (int64_t row = own.begin; IN_BOUNDS(row < own.end); ++row) {
     sum += exponential(data.value(row * columns + column) - shift);
   }
   const F scale = scale_of(sum);
-  for (int64_t row = own.begin; row < own.end; ++row) {
+  for (int64_t row = own.begin; IN_BOUNDS(row < own.end); ++row) {
     const int64_t at = row * columns + column;
     data.out[at] = static_cast<T>(exponential(data.value(at) - shift) * scale);
   }
@@ -118,8 +118,10 @@ __global__ void short_backward_kernel(SoftmaxBackward<T> data, const Id* ptr, in
   const int64_t column = task % columns;
   if (own.end - own.begin > kShortRows) return;
   Float<T> inner = 0;
-  for (int64_t row = own.begin; row < own.end; ++row) inner += data.product(row * columns + column);
-  for (int64_t row = own.begin; row < own.end; ++row) data.write(row * columns + column, inner);
+  for (int64_t row = own.begin; IN_BOUNDS(row < own.end); ++row) {
+    inner += data.product(row * columns + column);
+  }
+  for (int64_t row = own.begin; IN_BOUNDS(row < own.end); ++row) data.write(row * columns + column, inner);
 }
 
 // -- a block a segment
@@ -139,7 +141,8 @@ __device__ F combine_lanes(F value, Tile tile, Combine combine) {
   part[thread] = value;
   __syncthreads();
   for (int half = tile.lanes / 2; half > 0; half /= 2) {
-    if (thread < half * tile.width) part[thread] = combine(part[thread], part[thread + half * tile.width]);
+    const int other = thread + half * tile.width;
+    if (IN_BOUNDS(other < 2 * half * tile.width)) part[thread] = combine(part[thread], part[other]);
     __syncthreads();
   }
   const F combined = part[thread % tile.width];
@@ -152,7 +155,7 @@ __device__ F combine_lanes(F value, Tile tile, Combine combine) {
 template <class Id, class Body>
 __device__ void for_long_segments(const Id* ptr, int64_t segments, int64_t rows, int64_t columns, Tile tile,
                                   Body body) {
-  for (int64_t segment = blockIdx.x; segment < segments; segment += gridDim.x) {
+  for (int64_t segment = blockIdx.x; IN_BOUNDS(segment < segments); segment += gridDim.x) {
     const Rows own = rows_of(ptr, segment, segments, rows);
     if (own.end - own.begin <= kShortRows) continue;
     for (int64_t first = 0; first < columns; first += tile.width) {
@@ -170,16 +173,16 @@ __global__ void long_softmax_kernel(Softmax<T> data, const Id* ptr, int64_t segm
     // A thread beyond the last column has no rows, but takes part in the barriers.
     const int64_t end = IN_BOUNDS(column < columns) ? own.end : own.begin;
     F maximum = -std::numeric_limits<F>::infinity();
-    for (int64_t row = own.begin + lane; row < end; row += tile.lanes) {
+    for (int64_t row = own.begin + lane; IN_BOUNDS(row < end); row += tile.lanes) {
       maximum = larger(data.value(row * columns + column), maximum);
     }
     const F shift = shift_of(combine_lanes(maximum, tile, [](F a, F b) { return larger(a, b); }));
     F sum = 0;
-    for (int64_t row = own.begin + lane; row < end; row += tile.lanes) {
+    for (int64_t row = own.begin + lane; IN_BOUNDS(row < end); row += tile.lanes) {
       sum += exponential(data.value(row * columns + column) - shift);
     }
     const F scale = scale_of(combine_lanes(sum, tile, [](F a, F b) { return a + b; }));
-    for (int64_t row = own.begin + lane; row < end; row += tile.lanes) {
+    for (int64_t row = own.begin + lane; IN_BOUNDS(row < end); row += tile.lanes) {
       const int64_t at = row * columns + column;
       data.out[at] = static_cast<T>(exponential(data.value(at) - shift) * scale);
     }
@@ -194,11 +197,11 @@ __global__ void long_backward_kernel(SoftmaxBackward<T> data, const Id* ptr, int
   for_long_segments(ptr, segments, rows, columns, tile, [&](Rows own, int64_t column) {
     const int64_t end = IN_BOUNDS(column < columns) ? own.end : own.begin;
     F inner = 0;
-    for (int64_t row = own.begin + lane; row < end; row += tile.lanes) {
+    for (int64_t row = own.begin + lane; IN_BOUNDS(row < end); row += tile.lanes) {
       inner += data.product(row * columns + column);
     }
     inner = combine_lanes(inner, tile, [](F a, F b) { return a + b; });
-    for (int64_t row = own.begin + lane; row < end; row += tile.lanes) {
+    for (int64_t row = own.begin + lane; IN_BOUNDS(row < end); row += tile.lanes) {
       data.write(row * columns + column, inner);
     }
   });
@@ -212,7 +215,7 @@ template <class Id>
 __global__ void check_ptr_kernel(const Id* ptr, int64_t segments, int64_t rows, unsigned long long* first) {
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (!IN_BOUNDS(at <= segments)) return;
-  const bool good = at == 0 ? ptr[0] == 0 : ptr[at] >= ptr[at - 1];
+  const bool good = IN_BOUNDS(at > 0) ? ptr[at] >= ptr[at - 1] : ptr[at] == 0;
   if (!good || (at == segments && ptr[at] != rows)) atomicMin(first, static_cast<unsigned long long>(at));
 }
 

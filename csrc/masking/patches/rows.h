@@ -43,7 +43,8 @@ int64_t find_outside(const Id* index, int64_t n, int64_t limit) {
 template <class Loop, class Id>
 void copy_rows(const Loop& loop, const char* source, const Id* index, const char* fill, int64_t rows,
                int64_t entries, int64_t limit, int64_t bytes, char* out) {
-  const int64_t grain = std::max<int64_t>(1, kCopied / std::max<int64_t>(bytes, 1));
+  if (bytes == 0) return;  // then the pointers may be null
+  const int64_t grain = std::max<int64_t>(1, kCopied / bytes);
   loop(rows * entries, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i / entries, at = index[i];

@@ -121,7 +121,7 @@ void span_mask(const Loop& loop, const Rows& rows, int64_t max_length, double ra
       const uint32_t word = draw(rows.key, sample, kSpanCount, 0).word[0];
       const int64_t count = count_spans(rate, length, span, min_spans, word);
       bool* const own = mask + row * max_length;
-      std::memset(own, 0, static_cast<size_t>(max_length));
+      std::fill_n(own, max_length, false);  // unlike memset it takes a null pointer where there is nothing
       if (count == 0) continue;
       starts.choose(drawn.draw(rows.key, sample, kSpanPlace, count), count, length - span + 1);
       int64_t covered = 0;

@@ -173,6 +173,9 @@ LINES = (
     "serialize graphs=4 nodes=14 kind=cycle seed=11",
     "serialize graphs=2 nodes=300 edges=500 seed=12",
     "serialize graphs=520 nodes=3 edges=2 seed=13",
+    # Lone columns at the very end of edge_index, paired and sorted: what lies behind is not read.
+    "serialize graphs=1 nodes=5 edges=1 lone=1.0 seed=3",
+    "serialize graphs=1 nodes=9 edges=20 lone=1.0 order=sorted seed=10",
     "serialize graphs=23 nodes=8 edges=9 undirected=false lone=1.0 seed=1",
     "serialize graphs=23 nodes=8 edges=14 undirected=false lone=1.0 start=true samples=true seed=2",
     "serialize graphs=13 nodes=9 edges=9 undirected=false closed=true start=true seed=3",
