@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,18 @@ def test_backends_lists_every_operator() -> None:
     table = sslkernels.backends()
     assert {"serialize", "corrupt_tokens", "masked_linear_cross_entropy"} <= table.keys()
     assert all(row["cpu"] in ("cpu", "reference") for row in table.values())
+
+
+def test_a_library_older_than_the_code_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dispatcher falls back to the reference where the library lacks a kernel: never silently."""
+    op = _op.OPS["row_uniform"]
+    monkeypatch.setattr(op, "_warned", False)
+    with pytest.warns(UserWarning, match="row_uniform has no kernel in the native CPU library"):
+        drawn = op._fallback(torch.arange(3), 1, 0)
+    assert torch.equal(drawn, op(torch.arange(3), 1, 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once is enough
+        op._fallback(torch.arange(3), 1, 0)
 
 
 # -- python -m sslkernels ------------------------------------------------------------------------------------

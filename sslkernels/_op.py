@@ -198,10 +198,18 @@ class Op:
             message = f"{self.namespace}::{self.name} has no CUDA kernel here: its slow reference runs"
             if os.environ.get("SSLKERNELS_STRICT") == "1":
                 raise RuntimeError(f"{message} (SSLKERNELS_STRICT=1)")
-            if not self._warned:
-                self._warned = True
-                warnings.warn(message, stacklevel=2)
+            self._warn_once(message)
+        elif self.namespace == "sslkernels" and _native.has_cpu:
+            self._warn_once(
+                f"sslkernels::{self.name} has no kernel in the native CPU library, which is older than the "
+                f"Python files: its slow reference runs: {_native.BUILD_HINT}"
+            )
         return self._checked_reference(*args)
+
+    def _warn_once(self, message: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(message, stacklevel=3)
 
     def _register_fake(self, fake: Callable[..., Any]) -> None:
         @functools.wraps(fake)

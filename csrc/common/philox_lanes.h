@@ -19,6 +19,32 @@ constexpr int kLanes = 16;
 // A call for each of kLanes counters: lanes[j][i] is word j of the i-th.
 using Lanes = uint32_t[4][kLanes];
 
+// Memory that is used after a draw, brought near while words are made, which waits for nothing: a row of a
+// batch is a page or two, past whose end a processor looks no further by itself.
+class Ahead {
+ public:
+  // `bytes` from `begin` on belong beside the first block of words, as many more beside each next one.
+  void add(const void* begin, int64_t bytes) {
+    range_[count_++] = {reinterpret_cast<uintptr_t>(begin), static_cast<uintptr_t>(bytes)};
+  }
+
+  // Where a range has ended, what follows it is asked for: that costs little, and nothing is read.
+  SSLK_INLINE void next_block() {
+    for (int i = 0; i < count_; ++i) {
+      const uintptr_t end = range_[i].at + range_[i].bytes;
+      for (uintptr_t at = range_[i].at; at < end; at += 64) __builtin_prefetch(reinterpret_cast<void*>(at));
+      range_[i].at = end;
+    }
+  }
+
+ private:
+  struct Range {
+    uintptr_t at, bytes;
+  };
+  Range range_[4];
+  int count_ = 0;
+};
+
 // The words of draw(key, sample, purpose, positions[i]) for blocks * kLanes positions, kLanes after kLanes.
 //
 // Written out for AVX2 and AVX-512, because a compiler's widening product puts the lanes back in order every
@@ -28,12 +54,13 @@ using Lanes = uint32_t[4][kLanes];
 #if defined(SSLK_X86)
 __attribute__((target("avx2")))
 [[maybe_unused]] static void draw_lanes(Key key, int64_t sample, uint32_t purpose, const uint32_t* positions,
-                                        int64_t blocks, Lanes* words) {
+                                        int64_t blocks, Lanes* words, Ahead* ahead = nullptr) {
   const uint64_t id = static_cast<uint64_t>(sample);
   const __m256i multiply0 = _mm256_set1_epi64x(0xD2511F53u), multiply1 = _mm256_set1_epi64x(0xCD9E8D57u);
   const __m256i weyl0 = _mm256_set1_epi32(static_cast<int>(0x9E3779B9u));
   const __m256i weyl1 = _mm256_set1_epi32(static_cast<int>(0xBB67AE85u));
   for (int64_t begin = 0; begin < blocks * kLanes; begin += 8) {
+    if (ahead != nullptr && begin % kLanes == 0) ahead->next_block();
     const __m256i eight = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(positions + begin));
     __m256i c[2][4];
     for (int odd = 0; odd < 2; ++odd) {
@@ -67,7 +94,8 @@ __attribute__((target("avx2")))
 __attribute__((target("avx512f"))) [[maybe_unused]] static void draw_lanes(Key key, int64_t sample,
                                                                            uint32_t purpose,
                                                                            const uint32_t* positions,
-                                                                           int64_t blocks, Lanes* words) {
+                                                                           int64_t blocks, Lanes* words,
+                                                                           Ahead* ahead = nullptr) {
   constexpr int kXor = 0x96;       // of three operands
   constexpr __mmask8 kAll = 0xFF;  // masked forms, as g++ 12 warns of what the others leave undefined
   const uint64_t id = static_cast<uint64_t>(sample);
@@ -75,6 +103,7 @@ __attribute__((target("avx512f"))) [[maybe_unused]] static void draw_lanes(Key k
   const __m512i weyl0 = _mm512_set1_epi32(static_cast<int>(0x9E3779B9u));
   const __m512i weyl1 = _mm512_set1_epi32(static_cast<int>(0xBB67AE85u));
   for (int64_t block = 0; block < blocks; ++block) {
+    if (ahead != nullptr) ahead->next_block();
     const __m512i all = _mm512_loadu_si512(positions + block * kLanes);
     __m512i c[2][4];
     for (int odd = 0; odd < 2; ++odd) {
@@ -108,7 +137,7 @@ __attribute__((target("avx512f"))) [[maybe_unused]] static void draw_lanes(Key k
 __attribute__((target("default")))
 #endif
 [[maybe_unused]] static void draw_lanes(Key key, int64_t sample, uint32_t purpose, const uint32_t* positions,
-                                        int64_t blocks, Lanes* words) {
+                                        int64_t blocks, Lanes* words, Ahead* ahead = nullptr) {
   for (int64_t i = 0; i < blocks * kLanes; ++i) {
     const Words drawn = draw(key, sample, purpose, positions[i]);
     for (int j = 0; j < 4; ++j) words[i / kLanes][j][i % kLanes] = drawn.word[j];
@@ -122,11 +151,11 @@ constexpr int64_t blocks_of(int64_t count) { return std::min((count + kLanes - 1
 
 // The words of the counters first, first + 1, ...; returns how many blocks were drawn.
 SSLK_INLINE int64_t draw_run(Key key, int64_t sample, uint32_t purpose, uint32_t first, int64_t count,
-                             Lanes (&words)[kBlocks]) {
+                             Lanes (&words)[kBlocks], Ahead* ahead = nullptr) {
   uint32_t positions[kBlocks * kLanes];
   for (int i = 0; i < kBlocks * kLanes; ++i) positions[i] = first + static_cast<uint32_t>(i);
   const int64_t blocks = blocks_of(count);
-  draw_lanes(key, sample, purpose, positions, blocks, words);
+  draw_lanes(key, sample, purpose, positions, blocks, words, ahead);
   return blocks;
 }
 

@@ -75,13 +75,18 @@ class Places {
  public:
   // `words`: one for each of the `count` places.
   void choose(const uint32_t* words, int64_t count, int64_t size) {
-    bits_.assign(static_cast<size_t>(size / 64 + 1), 0);
+    clear(size);
+    for (int64_t i = 0; i < count; ++i) add(words[i], size - count + i);
+  }
+
+  // Both choices of `count` places: each waits for its own last place, not for the other's.
+  static void choose_two(const uint32_t* words, int64_t count, Places& one, int64_t one_size, Places& two,
+                         int64_t two_size) {
+    one.clear(one_size);
+    two.clear(two_size);
     for (int64_t i = 0; i < count; ++i) {
-      const uint32_t last = static_cast<uint32_t>(size - count + i);
-      const uint32_t place = bounded(words[i], last + 1);
-      const bool taken = bits_[place / 64] >> (place % 64) & 1;
-      const uint32_t added = taken ? last : place;
-      bits_[added / 64] |= uint64_t{1} << (added % 64);
+      one.add(words[i], one_size - count + i);
+      two.add(words[count + i], two_size - count + i);
     }
   }
 
@@ -95,6 +100,16 @@ class Places {
   }
 
  private:
+  void clear(int64_t size) { bits_.assign(static_cast<size_t>(size / 64 + 1), 0); }
+
+  // A place of [0, last]; where it is taken, the last one, which never is.
+  void add(uint32_t word, int64_t last) {
+    const uint32_t own = static_cast<uint32_t>(last), place = bounded(word, own + 1);
+    const bool taken = bits_[place / 64] >> (place % 64) & 1;
+    const uint32_t added = taken ? own : place;
+    bits_[added / 64] |= uint64_t{1} << (added % 64);
+  }
+
   std::vector<uint64_t> bits_;
 };
 
@@ -281,12 +296,12 @@ class Writer {
  public:
   Writer(Id* row, int64_t width) : at_(row), end_(row + width) {}
 
-  void put(int64_t id) { *at_++ = static_cast<Id>(id); }
+  SSLK_INLINE void put(int64_t id) { *at_++ = static_cast<Id>(id); }
 
   // kUsual ids at once where both rows have room, because how many are wanted cannot be guessed: what is too
   // much is written over.
   template <int64_t kUsual>
-  void copy(const Id* from, int64_t count, const Id* from_end) {
+  SSLK_INLINE void copy(const Id* from, int64_t count, const Id* from_end) {
     if (count <= kUsual && end_ - at_ >= kUsual && from_end - from >= kUsual) {
       std::memcpy(at_, from, kUsual * sizeof(Id));
     } else {
@@ -309,44 +324,65 @@ class Writer {
 class Stretches {
  public:
   void draw(Key key, int64_t sample, const Noise& noise, int64_t length) {
-    const int64_t cuts = noise.spans - 1;
+    const int64_t cuts = noise.spans - 1, other = length - noise.tokens;
     const uint32_t* const words = drawn_.draw(key, sample, kSpanPlace, 2 * cuts);
-    end_at(words, cuts, length - noise.tokens, kept);
-    end_at(words + cuts, cuts, noise.tokens, hidden);
+    Places::choose_two(words, cuts, kept_places_, other - 1, hidden_places_, noise.tokens - 1);
+    end_at(kept_places_, cuts, other, kept);
+    end_at(hidden_places_, cuts, noise.tokens, hidden);
   }
 
   std::vector<int64_t> kept, hidden;
 
  private:
-  void end_at(const uint32_t* words, int64_t cuts, int64_t tokens, std::vector<int64_t>& ends) {
-    places_.choose(words, cuts, tokens - 1);
+  static void end_at(const Places& places, int64_t cuts, int64_t tokens, std::vector<int64_t>& ends) {
     ends.resize(static_cast<size_t>(cuts + 1));
     int64_t* next = ends.data();
-    places_.each([&](int64_t place) { *next++ = place + 1; });
+    places.each([&](int64_t place) { *next++ = place + 1; });
     *next = tokens;
   }
 
   Drawn drawn_;
-  Places places_;
+  Places kept_places_, hidden_places_;
 };
 
 template <class Id>
-void corrupt_row(const Text<Id>& text, const Id* ids, const Noise& noise, const Stretches& stretches,
-                 Writer<Id>& input, Writer<Id>& target) {
+struct Outputs {
+  Writer<Id> input, target;
+};
+
+template <class Id>
+SSLK_INLINE Outputs<Id> write_row(const Text<Id>& text, const Id* ids, int64_t spans,
+                                  const int64_t* kept_ends, const int64_t* hidden_ends, Outputs<Id> outputs) {
   const Id* from = ids;
   const Id* const end = ids + text.width;
-  int64_t kept_before = 0, hidden_before = 0;
-  for (int64_t i = 0; i < noise.spans; ++i) {
-    const int64_t kept = stretches.kept[static_cast<size_t>(i)] - kept_before;
-    const int64_t hidden = stretches.hidden[static_cast<size_t>(i)] - hidden_before;
-    input.template copy<32>(from, kept, end);
-    input.put(text.sentinel_start - i);
-    target.put(text.sentinel_start - i);
-    target.template copy<8>(from + kept, hidden, end);
+  int64_t kept_before = 0, hidden_before = 0, sentinel = text.sentinel_start;
+  for (int64_t i = 0; i < spans; ++i, --sentinel) {
+    const int64_t kept = kept_ends[i] - kept_before, hidden = hidden_ends[i] - hidden_before;
+    outputs.input.template copy<32>(from, kept, end);
+    outputs.input.put(sentinel);
+    outputs.target.put(sentinel);
+    outputs.target.template copy<8>(from + kept, hidden, end);
     from += kept + hidden;
     kept_before += kept;
     hidden_before += hidden;
   }
+  return outputs;
+}
+
+[[maybe_unused]] SSLK_CLONES static Outputs<int64_t> corrupt_row(const Text<int64_t>& text,
+                                                                 const int64_t* ids, int64_t spans,
+                                                                 const int64_t* kept_ends,
+                                                                 const int64_t* hidden_ends,
+                                                                 Outputs<int64_t> outputs) {
+  return write_row(text, ids, spans, kept_ends, hidden_ends, outputs);
+}
+
+[[maybe_unused]] SSLK_CLONES static Outputs<int32_t> corrupt_row(const Text<int32_t>& text,
+                                                                 const int32_t* ids, int64_t spans,
+                                                                 const int64_t* kept_ends,
+                                                                 const int64_t* hidden_ends,
+                                                                 Outputs<int32_t> outputs) {
+  return write_row(text, ids, spans, kept_ends, hidden_ends, outputs);
 }
 
 template <class Id, class Loop>
@@ -358,16 +394,17 @@ void span_corruption(const Loop& loop, const Rows& rows, const Text<Id>& text, c
       const int64_t length = rows.length(row);
       const Noise noise = text.noise(length);
       const Id* const ids = text.ids + row * text.width;
-      Writer<Id> input(inputs + row * widths.inputs, widths.inputs);
-      Writer<Id> target(targets + row * widths.targets, widths.targets);
+      Outputs<Id> outputs{{inputs + row * widths.inputs, widths.inputs},
+                          {targets + row * widths.targets, widths.targets}};
       if (noise.spans == 0) {
-        input.template copy<1>(ids, length, ids + text.width);
+        outputs.input.template copy<1>(ids, length, ids + text.width);
       } else {
         stretches.draw(rows.key, rows.sample(row), noise, length);
-        corrupt_row(text, ids, noise, stretches, input, target);
+        outputs =
+            corrupt_row(text, ids, noise.spans, stretches.kept.data(), stretches.hidden.data(), outputs);
       }
-      input.finish(text.eos_id, text.pad_id);
-      target.finish(text.eos_id, text.pad_id);
+      outputs.input.finish(text.eos_id, text.pad_id);
+      outputs.target.finish(text.eos_id, text.pad_id);
     }
   });
 }

@@ -251,6 +251,17 @@ class Corruptor {
     return rows;
   }
 
+  // What is written next, and the ids of the next span, beside the words that choose positions.
+  Ahead memory_after(int64_t row, int64_t n) const {
+    Ahead memory;
+    const int64_t columns = request_.columns, offset = row * columns, cells = 4 * kLanes * columns;
+    memory.add(results_.scored + offset, cells * static_cast<int64_t>(sizeof(int64_t)));
+    memory.add(results_.found + offset, cells * static_cast<int64_t>(sizeof(Id)));
+    memory.add(results_.selected + offset, cells);
+    memory.add(request_.ids + offset + n * columns, cells * static_cast<int64_t>(sizeof(Id)));
+    return memory;
+  }
+
   // chosen[i]: is position i of the span selected?
   void choose_units(const Span& span, int64_t row, const uint8_t* eligible, int64_t n, Workspace& space,
                     uint8_t* chosen) const {
@@ -264,7 +275,8 @@ class Corruptor {
     }
     uint8_t* const units = request_.grouped() ? space.chosen.data() : chosen;
     if (limit > 0 && limit < kCertain) {
-      choose(request_.key, sample, span.first, n, limit, leads, space.flags.data(), units);
+      Ahead memory = memory_after(row, n);
+      choose(request_.key, sample, span.first, n, limit, leads, space.flags.data(), units, &memory);
     } else if (limit == 0) {
       std::fill_n(units, n, uint8_t{0});
     } else {

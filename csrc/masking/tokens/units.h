@@ -74,12 +74,13 @@ class Leaders {
 // is a multiple of 4; `flags` holds n entries, rounded up to a multiple of 4 * kLanes.
 [[maybe_unused]] SSLK_CLONES static void choose(Key key, int64_t sample, int64_t first, int64_t n,
                                                 uint64_t limit, const uint8_t* __restrict eligible,
-                                                uint8_t* __restrict flags, uint8_t* __restrict chosen) {
+                                                uint8_t* __restrict flags, uint8_t* __restrict chosen,
+                                                Ahead* ahead) {
   const uint32_t last = static_cast<uint32_t>(limit - 1);  // the largest word that says yes
   for (int64_t begin = 0; begin < n; begin += 4 * kBlocks * kLanes) {
     Lanes words[kBlocks];
     const uint32_t counter = static_cast<uint32_t>((first + begin) / 4);
-    const int64_t blocks = draw_run(key, sample, kSelect, counter, (n - begin + 3) / 4, words);
+    const int64_t blocks = draw_run(key, sample, kSelect, counter, (n - begin + 3) / 4, words, ahead);
     for (int64_t block = 0; block < blocks; ++block) {
       uint32_t four[kLanes];  // the flags of the four positions of a call, a byte each
       const Lanes& w = words[block];
