@@ -91,46 +91,63 @@ __attribute__((target("avx2")))
   }
 }
 
+// kTogether blocks: the products of one wait for each other, those of two fill the time.
+template <int kTogether>
+__attribute__((target("avx512f"), always_inline)) inline void draw_together(Key key, uint64_t id,
+                                                                            uint32_t purpose,
+                                                                            const uint32_t* positions,
+                                                                            Lanes* words) {
+  constexpr int kXor = 0x96;       // of three operands
+  constexpr __mmask8 kAll = 0xFF;  // masked forms, as g++ 12 warns of what the others leave undefined
+  const __m512i multiply0 = _mm512_set1_epi64(0xD2511F53u), multiply1 = _mm512_set1_epi64(0xCD9E8D57u);
+  const __m512i weyl0 = _mm512_set1_epi32(static_cast<int>(0x9E3779B9u));
+  const __m512i weyl1 = _mm512_set1_epi32(static_cast<int>(0xBB67AE85u));
+  __m512i c[2 * kTogether][4];  // even and odd positions in turns
+  for (int i = 0; i < 2 * kTogether; ++i) {
+    const __m512i all = _mm512_loadu_si512(positions + i / 2 * kLanes);
+    c[i][0] = i % 2 == 1 ? _mm512_maskz_srli_epi64(kAll, all, 32) : all;
+    c[i][1] = _mm512_set1_epi64(purpose);
+    c[i][2] = _mm512_set1_epi64(static_cast<uint32_t>(id));
+    c[i][3] = _mm512_set1_epi64(static_cast<int64_t>(id >> 32));
+  }
+  __m512i key0 = _mm512_set1_epi32(static_cast<int>(key.low));
+  __m512i key1 = _mm512_set1_epi32(static_cast<int>(key.high));
+  for (int round = 0; round < 10; ++round) {
+    for (auto& words64 : c) {
+      const __m512i product0 = _mm512_maskz_mul_epu32(kAll, words64[0], multiply0);
+      const __m512i product1 = _mm512_maskz_mul_epu32(kAll, words64[2], multiply1);
+      words64[0] =
+          _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product1, 32), key0, words64[1], kXor);
+      words64[1] = product1;
+      words64[2] =
+          _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product0, 32), key1, words64[3], kXor);
+      words64[3] = product0;
+    }
+    key0 = _mm512_add_epi32(key0, weyl0);
+    key1 = _mm512_add_epi32(key1, weyl1);
+  }
+  for (int i = 0; i < kTogether; ++i) {
+    for (int j = 0; j < 4; ++j) {
+      const __m512i odd = _mm512_maskz_slli_epi64(kAll, c[2 * i + 1][j], 32);
+      _mm512_storeu_si512(words[i][j], _mm512_mask_blend_epi32(0xAAAA, c[2 * i][j], odd));
+    }
+  }
+}
+
 __attribute__((target("avx512f"))) [[maybe_unused]] static void draw_lanes(Key key, int64_t sample,
                                                                            uint32_t purpose,
                                                                            const uint32_t* positions,
                                                                            int64_t blocks, Lanes* words,
                                                                            Ahead* ahead = nullptr) {
-  constexpr int kXor = 0x96;       // of three operands
-  constexpr __mmask8 kAll = 0xFF;  // masked forms, as g++ 12 warns of what the others leave undefined
   const uint64_t id = static_cast<uint64_t>(sample);
-  const __m512i multiply0 = _mm512_set1_epi64(0xD2511F53u), multiply1 = _mm512_set1_epi64(0xCD9E8D57u);
-  const __m512i weyl0 = _mm512_set1_epi32(static_cast<int>(0x9E3779B9u));
-  const __m512i weyl1 = _mm512_set1_epi32(static_cast<int>(0xBB67AE85u));
-  for (int64_t block = 0; block < blocks; ++block) {
+  for (int64_t block = 0; block < blocks; block += 2) {
+    const uint32_t* const own = positions + block * kLanes;
     if (ahead != nullptr) ahead->next_block();
-    const __m512i all = _mm512_loadu_si512(positions + block * kLanes);
-    __m512i c[2][4];
-    for (int odd = 0; odd < 2; ++odd) {
-      c[odd][0] = odd ? _mm512_maskz_srli_epi64(kAll, all, 32) : all;
-      c[odd][1] = _mm512_set1_epi64(purpose);
-      c[odd][2] = _mm512_set1_epi64(static_cast<uint32_t>(id));
-      c[odd][3] = _mm512_set1_epi64(static_cast<int64_t>(id >> 32));
-    }
-    __m512i key0 = _mm512_set1_epi32(static_cast<int>(key.low));
-    __m512i key1 = _mm512_set1_epi32(static_cast<int>(key.high));
-    for (int round = 0; round < 10; ++round) {
-      for (auto& words64 : c) {
-        const __m512i product0 = _mm512_maskz_mul_epu32(kAll, words64[0], multiply0);
-        const __m512i product1 = _mm512_maskz_mul_epu32(kAll, words64[2], multiply1);
-        words64[0] =
-            _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product1, 32), key0, words64[1], kXor);
-        words64[1] = product1;
-        words64[2] =
-            _mm512_ternarylogic_epi64(_mm512_maskz_srli_epi64(kAll, product0, 32), key1, words64[3], kXor);
-        words64[3] = product0;
-      }
-      key0 = _mm512_add_epi32(key0, weyl0);
-      key1 = _mm512_add_epi32(key1, weyl1);
-    }
-    for (int j = 0; j < 4; ++j) {
-      const __m512i odd = _mm512_maskz_slli_epi64(kAll, c[1][j], 32);
-      _mm512_storeu_si512(words[block][j], _mm512_mask_blend_epi32(0xAAAA, c[0][j], odd));
+    if (block + 1 == blocks) {
+      draw_together<1>(key, id, purpose, own, words + block);
+    } else {
+      draw_together<2>(key, id, purpose, own, words + block);
+      if (ahead != nullptr) ahead->next_block();
     }
   }
 }

@@ -9,6 +9,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "common/philox.h"
@@ -58,6 +59,44 @@ struct FreeTiles {
   explicit FreeTiles(const Shape& shape)
       : lanes((shape.columns + 63) / 64), bits(static_cast<size_t>(lanes * shape.rows)) {}
 };
+
+// The members of `pool` (flags, rows x columns of them and 8 bytes behind) become the free tiles; returns how
+// many they are.
+[[maybe_unused]] SSLK_CLONES static int64_t to_free(const Shape& shape, const uint8_t* pool,
+                                                    FreeTiles& free) {
+  int64_t members = 0;
+  for (int64_t row = 0; row < shape.rows; ++row) {
+    const uint8_t* const flags = pool + row * shape.columns;
+    for (int64_t lane = 0; lane < free.lanes; ++lane) {
+      const int64_t first = 64 * lane, end = std::min<int64_t>(64, shape.columns - first);
+      uint64_t bits = 0;
+      for (int64_t i = 0; i < end; i += 8) bits |= uint64_t{pack_flags(flags + first + i)} << i;
+      bits &= ~uint64_t{0} >> (64 - end);  // what belongs to the next row
+      free.bits[row * free.lanes + lane] = bits;
+      members += std::popcount(bits);
+    }
+  }
+  return members;
+}
+
+// hidden[i] = 1 for the members of `pool` that are no longer free; both have 8 bytes behind.
+[[maybe_unused]] SSLK_CLONES static void add_taken(const Shape& shape, const FreeTiles& free,
+                                                   const uint8_t* pool, uint8_t* hidden) {
+  for (int64_t row = 0; row < shape.rows; ++row) {
+    for (int64_t lane = 0; lane < free.lanes; ++lane) {
+      const int64_t first = 64 * lane, end = std::min<int64_t>(64, shape.columns - first);
+      const uint64_t taken = ~free.bits[row * free.lanes + lane] & (~uint64_t{0} >> (64 - end));
+      for (int64_t i = 0; i < end; i += 8) {
+        const int64_t at = row * shape.columns + first + i;
+        uint64_t members, found;
+        std::memcpy(&members, pool + at, 8);
+        std::memcpy(&found, hidden + at, 8);
+        found |= members & unpack_flags(static_cast<uint8_t>(taken >> i));
+        std::memcpy(hidden + at, &found, 8);
+      }
+    }
+  }
+}
 
 // Row of the free tile number `rank`, its column in `column`.
 SSLK_INLINE int64_t find_free(const FreeTiles& free, int64_t rank, int64_t* column) {

@@ -7,12 +7,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "blocks.h"
 #include "common/philox_lanes.h"
+#include "layout.h"
 
 namespace sslkernels::patches {
 
@@ -101,8 +103,8 @@ class Masker {
         results_(results),
         shape_{request.rows, request.columns, request.least, request.low, request.high},
         seen_(request.tiles()),
-        pool_(request.tiles()),
-        hidden_(request.tiles()),
+        pool_(request.tiles() + 8),
+        hidden_(request.tiles() + 8),
         words_(request.block ? 0 : padded(request.tiles(), 4 * kLanes)),
         free_(shape_),
         cells_(request.tiles() * request.tile()),
@@ -145,31 +147,9 @@ class Masker {
     const int64_t tiles = request_.tiles();
     for (int64_t i = 0; i < tiles; ++i) pool_[i] = seen_[i] == seen;
     if (!request_.block) return smallest_.take(words_.data(), pool_.data(), tiles, count, hidden_.data());
-    int64_t members = 0;
-    for (int64_t row = 0; row < request_.rows; ++row) members += to_bits(row);
+    const int64_t members = to_free(shape_, pool_.data(), free_);
     take_rectangles(shape_, request_.key, sample, &position_, count, members, free_);
-    for (int64_t row = 0; row < request_.rows; ++row) from_bits(row);
-  }
-
-  int64_t to_bits(int64_t row) {
-    const uint8_t* const pool = pool_.data() + row * request_.columns;
-    int64_t members = 0;
-    for (int64_t lane = 0; lane < free_.lanes; ++lane) {
-      uint64_t bits = 0;
-      const int64_t end = std::min<int64_t>(64, request_.columns - 64 * lane);
-      for (int64_t i = 0; i < end; ++i) bits |= uint64_t{pool[64 * lane + i]} << i;
-      free_.bits[row * free_.lanes + lane] = bits;
-      members += std::popcount(bits);
-    }
-    return members;
-  }
-
-  void from_bits(int64_t row) {
-    const int64_t at = row * request_.columns;
-    for (int64_t i = 0; i < request_.columns; ++i) {
-      const uint64_t bits = free_.bits[row * free_.lanes + i / 64];
-      hidden_[at + i] |= pool_[at + i] & ~static_cast<uint8_t>((bits >> (i % 64)) & 1);
-    }
+    add_taken(shape_, free_, pool_.data(), hidden_.data());
   }
 
   // The results of one view.
@@ -178,21 +158,14 @@ class Masker {
     const uint8_t* const hidden = request_.tile() == 1 ? hidden_.data() : to_cells();
     bool* const mask = results_.mask + at * request_.cells();
     int64_t* const restore = results_.restore + at * request_.cells();
-    int64_t* const keep = results_.keep + at * kept;
-    int64_t visible = 0, masked = kept;
+    Layout layout{results_.keep + at * kept, restore, 0, 0, kept};
     for (int64_t t = 0; t < request_.frames; ++t) {
-      const int64_t first = t * frame;
-      int64_t found = 0;
-      for (int64_t i = 0; i < frame; ++i) {
-        const int64_t is_hidden = hidden[i];
-        mask[first + i] = is_hidden != 0;
-        restore[first + i] = is_hidden != 0 ? masked : visible + found;
-        keep_[found] = first + i;  // overwritten by the next one that is visible
-        masked += is_hidden;
-        found += 1 - is_hidden;
-      }
-      std::copy_n(keep_.data(), found, keep + visible);
-      visible += found;
+      std::memcpy(mask + t * frame, hidden, cells_.size());
+      const int64_t found = sslkernels::patches::lay_out(hidden, frame, layout, keep_.data());
+      layout.visible += found;
+      layout.masked += frame - found;
+      layout.first += frame;
+      layout.restore += frame;
     }
   }
 

@@ -80,11 +80,7 @@ __attribute__((target("default")))
   int64_t listed = 0, i = 0;
   for (; i + 64 <= n; i += 64) {
     uint64_t bits = 0;
-    for (int j = 0; j < 8; ++j) {
-      uint64_t eight;
-      std::memcpy(&eight, flags + i + 8 * j, 8);
-      bits |= ((eight * 0x0102040810204080u) >> 56) << (8 * j);  // the eight low bits, gathered
-    }
+    for (int j = 0; j < 8; ++j) bits |= uint64_t{pack_flags(flags + i + 8 * j)} << (8 * j);
     for (; bits != 0; bits &= bits - 1) places[listed++] = static_cast<uint32_t>(i + std::countr_zero(bits));
   }
   for (; i < n; ++i) {
