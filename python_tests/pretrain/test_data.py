@@ -69,7 +69,8 @@ def test_each_sample_once_an_epoch_however_it_is_cut(size, batch, parts, world, 
 def test_workers_change_nothing(workers):
     data = Arrays(value=torch.arange(23) ** 2)
     plan = Plan(23, 5, 9, accumulation=2)
-    got = list(batches(data, plan, range(3, 12), workers))
+    with batches(data, plan, range(3, 12), workers) as parts:
+        got = list(parts)
     assert len(got) == 18
     for place, batch in enumerate(got):
         expected = plan.share(3 + place // 2, place % 2)
@@ -84,13 +85,30 @@ def test_a_worker_needs_no_module_that_can_be_imported(monkeypatch):
     class Local(Arrays):
         pass
 
-    got = list(batches(Local(value=torch.arange(4)), Plan(4, 2, 0), range(2), workers=1))
+    with batches(Local(value=torch.arange(4)), Plan(4, 2, 0), range(2), workers=1) as parts:
+        got = list(parts)
     assert sorted(torch.cat([batch["value"] for batch in got]).tolist()) == [0, 1, 2, 3]
 
 
 def test_any_number_of_steps_takes_no_memory():
-    parts = batches(Arrays(value=torch.arange(3)), Plan(3, 2, 0, 2), range(10**5, 10**15), 0)
-    assert len(next(parts)["value"]) == 1
+    with batches(Arrays(value=torch.arange(3)), Plan(3, 2, 0, 2), range(10**5, 10**15), 0) as parts:
+        assert len(next(parts)["value"]) == 1
+
+
+def test_workers_have_ended_however_the_loop_is_left():
+    """A traceback keeps the loader alive, and Python waits at its end for workers that ignore its signal."""
+    data = Arrays(value=torch.arange(10**4))
+
+    def leave():
+        with batches(data, Plan(10**4, 2, 0), range(4000), 2) as parts:
+            next(parts)
+            assert len(multiprocessing.active_children()) == 2
+            raise LookupError
+
+    with pytest.raises(LookupError) as kept:
+        leave()
+    assert kept.traceback
+    assert not multiprocessing.active_children()
 
 
 def test_columns_of_unlike_length_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -131,9 +132,14 @@ class _Places(Sampler):
         return ((step, part) for step in self.steps for part in range(self.parts))
 
 
-def batches(data: Data, plan: Plan, steps: range, workers: int, pin: bool = False) -> Iterator[Any]:
-    """The parts of `steps` one after the other; `workers` changes the time this takes and nothing else."""
-    return iter(
+@contextlib.contextmanager
+def batches(data: Data, plan: Plan, steps: range, workers: int, pin: bool = False) -> Iterator[Iterator[Any]]:
+    """The parts of `steps` one after the other; `workers` changes the time this takes and nothing else.
+
+    They have ended when this is left: what an exception keeps alive would otherwise keep them, and Python,
+    which sends them a signal that they ignore, would wait for them for ever.
+    """
+    parts = iter(
         DataLoader(
             _Shares(data, plan),
             batch_size=None,
@@ -145,6 +151,11 @@ def batches(data: Data, plan: Plan, steps: range, workers: int, pin: bool = Fals
             worker_init_fn=_worker,
         )
     )
+    try:
+        yield parts
+    finally:
+        if workers:
+            parts._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,12 @@ def train(recipe: Recipe, data: Data, ranks: Ranks, run: Path, first: int, stop:
     if first:
         checkpoint.load(run, first, model, optimizer, ranks)
     plan = Plan(len(data), config.batch_size, config.seed, config.accumulation, ranks.rank, ranks.world)
-    parts = batches(data, plan, range(first, config.steps), config.workers, ranks.device.type == "cuda")
+    loader = batches(data, plan, range(first, config.steps), config.workers, ranks.device.type == "cuda")
     speed = _Speed()
     model.train()
     stop.hold()
 
-    with Log(run, first, config.steps) if ranks.rank == 0 else contextlib.nullcontext() as log:
+    with loader as parts, Log(run, first, config.steps) if ranks.rank == 0 else nullcontext() as log:
         for step in range(first, config.steps):
             number = step + 1  # what people see: steps done
             for group in optimizer.param_groups:
