@@ -42,14 +42,6 @@ inline float exponential(float x) {
   return p * power_of_two(half) * power_of_two(power - half);
 }
 
-[[maybe_unused]] SSLK_CLONES static void exponentiate(float* x, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] = exponential(x[i]);
-}
-
-static inline void exponentiate(double* x, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] = std::exp(x[i]);
-}
-
 // What differs between float and double in exp(x), x <= 0: Cephes' expf, and Taylor's series of degree 12,
 // whose remainder on |r| <= ln 2 / 2 is below 2^-53.
 template <class A>
@@ -98,6 +90,15 @@ SSLK_INLINE A exp_nonpositive(A x) {
   A scale;
   std::memcpy(&scale, &integer, sizeof scale);
   return ((series * r) * r + r + A(1)) * scale;
+}
+
+// x = exp(x) for x <= 0.
+[[maybe_unused]] SSLK_CLONES static void exponentiate(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = exponential(x[i]);
+}
+
+[[maybe_unused]] SSLK_CLONES static void exponentiate(double* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = exp_nonpositive(x[i]);
 }
 
 }  // namespace sslkernels

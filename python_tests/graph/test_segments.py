@@ -172,6 +172,45 @@ def test_order_of_the_batch_does_not_matter() -> None:
         assert torch.equal(together, expected) or _is_reference()
 
 
+@pytest.mark.parametrize("columns", [1, 3, 4, 8, 17, 33])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_neighbours_of_any_length_do_not_matter(columns: int, dtype: torch.dtype, backend: str) -> None:
+    """Short segments are worked on side by side where most are short, else one by one: with the same bits."""
+    generator = torch.Generator().manual_seed(columns)
+    lengths = [*range(12), 8, 9, 1, 40, 3, 3, 8]
+    parts = [torch.randn(n, columns, generator=generator).mul(3).to(dtype) for n in lengths]
+    for at, special in ((2, float("nan")), (4, float("inf")), (7, float("-inf")), (11, float("nan"))):
+        parts[at][at // 2, 0] = special
+    grads = [torch.randn(n, columns, generator=generator).to(dtype) for n in lengths]
+
+    def run(order: list[int]) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+        ptr = torch.tensor([0, *(lengths[at] for at in order)]).cumsum(0)
+        x = torch.cat([parts[at] for at in order]).requires_grad_()
+        out = segment_softmax(x, ptr)
+        (grad,) = torch.autograd.grad(out, x, torch.cat([grads[at] for at in order]))
+        cuts = ptr.diff().tolist()
+        return dict(zip(order, zip(out.split(cuts), grad.split(cuts), strict=True), strict=True))
+
+    alone = {at: run([at])[at] for at in range(len(lengths))}
+    mostly_short = [at for at in range(len(lengths)) if lengths[at] <= 8]
+    for order in (list(alone), list(alone)[::-1], mostly_short, [15, 9, 1, 10, 11]):
+        for at, found in run(order).items():
+            for one, other in zip(found, alone[at], strict=True):
+                same = torch.equal(one.nan_to_num(7), other.nan_to_num(7))
+                assert same or _is_reference(), (lengths[at], backend)
+
+
+def test_exponential_of_doubles() -> None:
+    """Two rows [0, x] in float64, down to where a float32 is 0."""
+    x = torch.linspace(-700, 0, 5001, dtype=torch.float64)
+    pairs = torch.stack([torch.zeros_like(x), x], dim=1).reshape(-1, 1)
+    out = segment_softmax(pairs, torch.arange(len(x) + 1) * 2).reshape(-1, 2)
+    exact = torch.tensor(
+        [math.exp(value) / (1 + math.exp(value)) for value in x.tolist()], dtype=torch.float64
+    )
+    torch.testing.assert_close(out[:, 1], exact, rtol=2**-50, atol=0)
+
+
 def test_exponential_is_exact_to_two_units(backend: str) -> None:
     """Two rows [0, x]: the second's weight is exp(x) / (1 + exp(x)), down to subnormals."""
     if backend != "cpu":

@@ -1,20 +1,21 @@
 // Softmax over the segments of ragged rows, column by column, on the CPU.
 //
-// x is (rows, columns) row-major; segment s holds the rows ptr[s] .. ptr[s + 1]. A segment is short against a
-// core's cache, so it is read once, exponentiated in a scratch of the accumulation type, and written once;
-// neighbouring segments share a scratch, so that the exponentials run over one long array.
+// x is (rows, columns) row-major; segment s holds the rows ptr[s] .. ptr[s + 1]. Neighbouring segments that
+// together fit into a core's cache are read once into a scratch of the accumulation type, where short ones
+// lie side by side (layout.h), worked on there (loops.h), the exponentials in one long loop, and written
+// once.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
+#include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
 
-#include "../../common/exponential.h"
+#include "layout.h"
+#include "loops.h"
 
 namespace sslkernels {
 
@@ -36,123 +37,86 @@ void check_ptr(const Id* ptr, int64_t segments, int64_t rows) {
   }
 }
 
-// Elements of a scratch: a share of the first-level cache.
-constexpr int64_t kScratch = 4096;
+// Elements of a run: a share of the first-level cache.
+constexpr int64_t kRun = 4096;
 
-// Calls body(first, end) for runs of segments that together have at most kScratch elements, or one segment.
+// Calls body(first, end) for runs of at most kRun segments that together have at most kRun elements, or one.
 template <class Id, class Body>
 void for_runs(const Id* ptr, int64_t begin, int64_t end, int64_t columns, Body&& body) {
+  const int64_t most_rows = columns > 0 ? kRun / columns : kRun;
   for (int64_t first = begin; first < end;) {
-    int64_t last = first + 1;
-    while (last < end && (ptr[last + 1] - ptr[first]) * columns <= kScratch) ++last;
+    const Id* const after = ptr + std::min(end, first + kRun) + 1;
+    const auto too_many = [&](int64_t rows, Id at) { return rows < at - ptr[first]; };
+    const int64_t last = std::upper_bound(ptr + first + 2, after, most_rows, too_many) - ptr - 1;
     body(first, last);
     first = last;
   }
 }
 
-// Calls body(width, first) for tiles of columns whose width is known when compiling: their running maxima and
-// sums stay in vector registers.
-template <class Body>
-void for_tiles(int64_t columns, Body&& body) {
-  int64_t first = 0;
-  for (; first + 8 <= columns; first += 8) body(std::integral_constant<int, 8>{}, first);
-  for (; first + 4 <= columns; first += 4) body(std::integral_constant<int, 4>{}, first);
-  for (; first < columns; ++first) body(std::integral_constant<int, 1>{}, first);
-}
+// Memory of a thread that begins with a cache line.
+template <class A>
+class Lines {
+ public:
+  A* hold(int64_t n) {
+    const size_t bytes = n * sizeof(A) + kLine;
+    if (bytes_.size() < bytes) bytes_.resize(bytes);
+    const auto at = reinterpret_cast<uintptr_t>(bytes_.data());
+    return reinterpret_cast<A*>((at + kLine - 1) / kLine * kLine);
+  }
 
-// body(width, first element, rows) for every tile of the segments begin .. end.
-template <class Id, class Body>
-void for_segments(const Id* ptr, int64_t begin, int64_t end, int64_t columns, Body&& body) {
-  for_tiles(columns, [&](auto width, int64_t column) {
-    for (int64_t s = begin; s < end; ++s) body(width, ptr[s] * columns + column, ptr[s + 1] - ptr[s]);
-  });
-}
-
-// scratch = x - the segment's maximum, a column at a time. A column of -inf keeps its -inf, so that its
-// exponentials are 0; NaN anywhere makes the maximum NaN, and so the whole column.
-template <int W, class T, class Float>
-void shift_by_maximum(const T* x, int64_t rows, int64_t columns, Float* scratch) {
-  constexpr Float kLowest = -std::numeric_limits<Float>::infinity();
-  Float maximum[W];
-  std::fill_n(maximum, W, kLowest);
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int c = 0; c < W; ++c) {
-      const Float value = static_cast<Float>(x[row * columns + c]);
-      maximum[c] = (value > maximum[c]) | (value != value) ? value : maximum[c];
-    }
-  }
-  for (int c = 0; c < W; ++c) maximum[c] = maximum[c] == kLowest ? Float{0} : maximum[c];
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int c = 0; c < W; ++c) {
-      scratch[row * columns + c] = static_cast<Float>(x[row * columns + c]) - maximum[c];
-    }
-  }
-}
-
-// out = scratch / its sum; 0 where the sum is.
-template <int W, class T, class Float>
-void divide_by_sum(const Float* scratch, int64_t rows, int64_t columns, T* out) {
-  Float sum[W] = {};
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int c = 0; c < W; ++c) sum[c] += scratch[row * columns + c];
-  }
-  for (int c = 0; c < W; ++c) sum[c] = sum[c] == Float{0} ? Float{0} : Float{1} / sum[c];
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int c = 0; c < W; ++c) out[row * columns + c] = static_cast<T>(scratch[row * columns + c] * sum[c]);
-  }
-}
+ private:
+  static constexpr uintptr_t kLine = 64;
+  std::vector<std::byte> bytes_;
+};
 
 // Segments a thread takes at least, so that its work outweighs its start.
 inline int64_t grain_of(int64_t segments, int64_t elements) {
-  return std::max<int64_t>(1, kScratch * segments / std::max<int64_t>(elements, 1));
+  return std::max<int64_t>(1, kRun * segments / std::max<int64_t>(elements, 1));
 }
 
 template <class Loop, class T, class Id>
 void segment_softmax(const Loop& loop, const T* x, const Id* ptr, int64_t segments, int64_t columns, T* out) {
-  const auto softmax_run = [&](int64_t first, int64_t last, std::vector<Accumulate<T>>& scratch) {
-    const int64_t base = ptr[first] * columns;
-    scratch.resize(ptr[last] * columns - base);
-    for_segments(ptr, first, last, columns, [&](auto width, int64_t at, int64_t rows) {
-      shift_by_maximum<width()>(x + at, rows, columns, scratch.data() + at - base);
-    });
-    exponentiate(scratch.data(), static_cast<int64_t>(scratch.size()));
-    for_segments(ptr, first, last, columns, [&](auto width, int64_t at, int64_t rows) {
-      divide_by_sum<width()>(scratch.data() + at - base, rows, columns, out + at);
-    });
-  };
+  using A = Accumulate<T>;
   loop(segments, grain_of(segments, ptr[segments] * columns), [&](int64_t begin, int64_t end) {
-    std::vector<Accumulate<T>> scratch;
-    for_runs(ptr, begin, end, columns,
-             [&](int64_t first, int64_t last) { softmax_run(first, last, scratch); });
+    Layout layout;
+    Lines<A> scratch, per_lane;
+    for_runs(ptr, begin, end, columns, [&](int64_t first, int64_t last) {
+      const int64_t at = ptr[first] * columns, rows = ptr[last] - ptr[first];
+      layout.set(ptr, first, last, columns);
+      A* const values = scratch.hold(layout.size);
+      fill(layout, x + at, rows, columns, values);
+      for (const Block& b : layout.lanes) {
+        shift_lanes(values + b.begin, b.rows, b.width, per_lane.hold(b.width));
+      }
+      for (const Block& b : layout.segments) shift_segment(values + b.begin, b.rows, b.width);
+      exponentiate(values, layout.size);
+      for (const Block& b : layout.lanes) {
+        divide_lanes(values + b.begin, b.rows, b.width, per_lane.hold(b.width));
+      }
+      for (const Block& b : layout.segments) divide_segment(values + b.begin, b.rows, b.width);
+      drain(layout, values, rows, columns, out + at);
+    });
   });
 }
 
-// grad_x = out * (grad_out - sum of grad_out * out over the segment).
-template <int W, class T>
-void softmax_backward(const T* grad_out, const T* out, int64_t rows, int64_t columns, T* grad_x) {
-  using Float = Accumulate<T>;
-  Float inner[W] = {};
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int c = 0; c < W; ++c) {
-      const int64_t at = row * columns + c;
-      inner[c] += static_cast<Float>(grad_out[at]) * static_cast<Float>(out[at]);
-    }
-  }
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int c = 0; c < W; ++c) {
-      const int64_t at = row * columns + c;
-      const Float centred = static_cast<Float>(grad_out[at]) - inner[c];
-      grad_x[at] = static_cast<T>(static_cast<Float>(out[at]) * centred);
-    }
-  }
-}
-
+// 16-bit runs are widened; others are read and written where they are.
 template <class Loop, class T, class Id>
 void segment_softmax_backward(const Loop& loop, const T* grad_out, const T* out, const Id* ptr,
                               int64_t segments, int64_t columns, T* grad_x) {
+  using A = Accumulate<T>;
   loop(segments, grain_of(segments, ptr[segments] * columns), [&](int64_t begin, int64_t end) {
-    for_segments(ptr, begin, end, columns, [&](auto width, int64_t at, int64_t rows) {
-      softmax_backward<width()>(grad_out + at, out + at, rows, columns, grad_x + at);
+    Lines<A> wide_grads, wide_outs;
+    for_runs(ptr, begin, end, columns, [&](int64_t first, int64_t last) {
+      const int64_t at = ptr[first] * columns, size = ptr[last] * columns - at;
+      if constexpr (std::is_same_v<T, A>) {
+        backward_segments(grad_out + at, out + at, ptr, first, last, columns, grad_x + at);
+      } else {
+        A *const grads = wide_grads.hold(size), *const outs = wide_outs.hold(size);
+        move_row(grad_out + at, size, grads);
+        move_row(out + at, size, outs);
+        backward_segments(grads, outs, ptr, first, last, columns, grads);
+        move_row(grads, size, grad_x + at);
+      }
     });
   });
 }
