@@ -21,8 +21,8 @@ Tensor to_tensor(const Tensor& like, const std::vector<int64_t>& values) {
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> pair_columns_cpu(const Tensor& edge_index, const Tensor& graph_ptr,
                                                             const Tensor& edge_features) {
-  const Tensor index = torch::stable::contiguous(edge_index), offsets = torch::stable::contiguous(graph_ptr);
-  const Tensor features = torch::stable::contiguous(edge_features);
+  const Tensor index = in_order(edge_index), offsets = in_order(graph_ptr);
+  const Tensor features = in_order(edge_features);
   const int64_t columns = index.size(1);
   const int64_t* const from = index.const_data_ptr<int64_t>();
   ColumnPairs pairs({from, from + columns, columns, offsets.size(0) - 1, offsets.const_data_ptr<int64_t>(),
@@ -43,11 +43,10 @@ std::tuple<Tensor, Tensor, Tensor> encode_tokens_cpu(
     const Tensor& walk_ptr, const Tensor& column, const Tensor& kind, const Tensor& graph_ptr,
     const Tensor& node_features, const Tensor& edge_features, std::vector<int64_t> node_sizes,
     std::vector<int64_t> edge_sizes, int64_t scope, bool stacked, bool edge_direction) {
-  using torch::stable::contiguous;
-  const Tensor held[] = {contiguous(ids),           contiguous(nodes),        contiguous(edges),
-                         contiguous(ptr),           contiguous(walk_index),   contiguous(walk_ptr),
-                         contiguous(column),        contiguous(kind),         contiguous(graph_ptr),
-                         contiguous(node_features), contiguous(edge_features)};
+  const Tensor held[] = {in_order(ids),           in_order(nodes),        in_order(edges),
+                         in_order(ptr),           in_order(walk_index),   in_order(walk_ptr),
+                         in_order(column),        in_order(kind),         in_order(graph_ptr),
+                         in_order(node_features), in_order(edge_features)};
   const auto int32 = [&](int i) { return held[i].const_data_ptr<int32_t>(); };
   const auto int64 = [&](int i) { return held[i].const_data_ptr<int64_t>(); };
   const int64_t graphs = ptr.size(0) - 1, walked = walk_index.size(1);
@@ -69,7 +68,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> decode_tokens_cpu(const Tensor& token
                                                              std::vector<int64_t> node_sizes,
                                                              std::vector<int64_t> edge_sizes, int64_t scope,
                                                              bool stacked, bool edge_direction) {
-  const Tensor held = torch::stable::contiguous(tokens), offsets = torch::stable::contiguous(ptr);
+  const Tensor held = in_order(tokens), offsets = in_order(ptr);
   const int64_t graphs = offsets.size(0) - 1;
   const Vocabulary vocabulary(scope, stacked, edge_direction, std::move(node_sizes), std::move(edge_sizes));
   return dispatch_integer(tokens.scalar_type(), "tokens", [&](auto zero) {
@@ -94,7 +93,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> decode_tokens_cpu(const Tensor& token
 std::tuple<Tensor, Tensor, Tensor, Tensor> pack_rows_cpu(const Tensor& ptr, int64_t length,
                                                          int64_t max_tokens) {
   if (max_tokens < 1) fail("max_tokens must be at least 1, got " + number(max_tokens));
-  const Tensor offsets = torch::stable::contiguous(ptr);
+  const Tensor offsets = in_order(ptr);
   const std::vector<Segment> segments =
       best_fit(offsets.const_data_ptr<int64_t>(), offsets.size(0) - 1, length, max_tokens);
   const int64_t count = static_cast<int64_t>(segments.size());

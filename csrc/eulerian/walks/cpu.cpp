@@ -16,10 +16,9 @@ std::tuple<Tensor, Tensor, Tensor> serialize_cpu(const Tensor& edge_index, const
                                                  bool closed, bool shuffle,
                                                  const std::optional<Tensor>& start, int64_t seed,
                                                  int64_t step, const std::optional<Tensor>& sample_ids) {
-  const Tensor columns = torch::stable::contiguous(edge_index),
-               nodes_ptr = torch::stable::contiguous(graph_ptr);
-  const auto columns_ptr = contiguous(edge_ptr), starts = contiguous(start);
-  const auto samples = contiguous(sample_ids);
+  const Tensor columns = in_order(edge_index), nodes_ptr = in_order(graph_ptr);
+  const auto columns_ptr = in_order(edge_ptr), starts = in_order(start);
+  const auto samples = in_order(sample_ids);
   const int64_t graphs = graph_ptr.size(0) - 1;
   const Tensor ptr = new_tensor(graph_ptr, {graphs + 1}, ScalarType::Long);
   int64_t* offsets = ptr.mutable_data_ptr<int64_t>();
@@ -48,9 +47,8 @@ std::tuple<Tensor, Tensor, Tensor> serialize_cpu(const Tensor& edge_index, const
 
 std::tuple<Tensor, Tensor> deserialize_cpu(const Tensor& nodes, const Tensor& edges, const Tensor& ptr,
                                            const std::optional<Tensor>& num_nodes, bool undirected) {
-  const Tensor all_nodes = torch::stable::contiguous(nodes), all_edges = torch::stable::contiguous(edges),
-               offsets = torch::stable::contiguous(ptr);
-  const auto counts = contiguous(num_nodes);
+  const Tensor all_nodes = in_order(nodes), all_edges = in_order(edges), offsets = in_order(ptr);
+  const auto counts = in_order(num_nodes);
   const int64_t graphs = ptr.size(0) - 1;
   const Tensor graph_ptr = new_tensor(ptr, {graphs + 1}, ScalarType::Long);
   const walks::Paths paths{all_nodes.const_data_ptr<int32_t>(),
@@ -69,8 +67,8 @@ std::tuple<Tensor, Tensor> deserialize_cpu(const Tensor& nodes, const Tensor& ed
 
 Tensor reindex_cpu(const Tensor& nodes, const Tensor& ptr, int64_t scope, std::string mode, int64_t seed,
                    int64_t step, const std::optional<Tensor>& sample_ids) {
-  const Tensor all_nodes = torch::stable::contiguous(nodes), offsets = torch::stable::contiguous(ptr);
-  const auto samples = contiguous(sample_ids);
+  const Tensor all_nodes = in_order(nodes), offsets = in_order(ptr);
+  const auto samples = in_order(sample_ids);
   const Tensor ids = new_tensor(nodes, {nodes.size(0)}, ScalarType::Int);
   dispatch_integer(nodes.scalar_type(), "nodes", [&](auto zero) {
     using Id = decltype(zero);

@@ -255,8 +255,8 @@ Walk serialize_cuda(const Tensor& edge_index, const Tensor& graph_ptr, const std
                     int64_t seed, int64_t step, const std::optional<Tensor>& sample_ids) {
   if (!undirected)
     throw std::invalid_argument("undirected must be True on CUDA: directed graphs are walked on the CPU");
-  const Tensor columns = torch::stable::contiguous(edge_index), nodes = torch::stable::contiguous(graph_ptr);
-  const auto columns_ptr = contiguous(edge_ptr), starts = contiguous(start), samples = contiguous(sample_ids);
+  const Tensor columns = in_order(edge_index), nodes = in_order(graph_ptr);
+  const auto columns_ptr = in_order(edge_ptr), starts = in_order(start), samples = in_order(sample_ids);
   const OnDevice device(edge_index);
   return dispatch_integer(edge_index.scalar_type(), "edge_index", [&](auto zero) {
     using Id = decltype(zero);

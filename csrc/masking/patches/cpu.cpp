@@ -16,7 +16,7 @@ std::tuple<Tensor, Tensor, Tensor> patch_mask_cpu(const Tensor& sample_ids, int6
                                                   int64_t least, int64_t low, int64_t high, int64_t seed,
                                                   int64_t step) {
   check_stream(seed, step);
-  const Tensor ids = torch::stable::contiguous(sample_ids);
+  const Tensor ids = in_order(sample_ids);
   const MaskRequest request{ids.size(0),
                             frames,
                             rows,
@@ -78,7 +78,7 @@ const char* bytes_of(const Tensor& tensor) {
 
 Tensor gather_visible_cpu(const Tensor& x_any, const Tensor& keep_any, int64_t cells) {
   require(cells == x_any.size(1), "cells must be the patches of x", cells);
-  const Tensor x = torch::stable::contiguous(x_any), keep = torch::stable::contiguous(keep_any);
+  const Tensor x = in_order(x_any), keep = in_order(keep_any);
   std::vector<int64_t> sizes = sizes_of(keep);
   sizes.push_back(x.size(2));
   return dispatch_integer(keep.scalar_type(), "keep", [&](auto id) {
@@ -95,7 +95,7 @@ Tensor gather_visible_cpu(const Tensor& x_any, const Tensor& keep_any, int64_t c
 Tensor gather_visible_backward_cpu(const Tensor& grad_any, const Tensor& keep_any, int64_t cells,
                                    std::vector<bool> /*needs*/) {
   require(cells >= 0, "cells must be at least 0", cells);
-  const Tensor grad = torch::stable::contiguous(grad_any), keep = torch::stable::contiguous(keep_any);
+  const Tensor grad = in_order(grad_any), keep = in_order(keep_any);
   bool fits = grad.dim() == keep.dim() + 1;
   for (int64_t i = 0; fits && i < keep.dim(); ++i) fits = grad.size(i) == keep.size(i);
   if (!fits) throw std::invalid_argument("grad_visible must have the shape of keep and D");
@@ -126,8 +126,8 @@ void check_restore(const Tensor& restore, int64_t kept) {
 Tensor scatter_visible_cpu(const Tensor& visible_any, const Tensor& restore_any, const Tensor& fill_any,
                            int64_t kept) {
   require(kept == visible_any.size(1), "kept must be the patches of visible", kept);
-  const Tensor visible = torch::stable::contiguous(visible_any);
-  const Tensor restore = torch::stable::contiguous(restore_any), fill = torch::stable::contiguous(fill_any);
+  const Tensor visible = in_order(visible_any);
+  const Tensor restore = in_order(restore_any), fill = in_order(fill_any);
   return dispatch_integer(restore.scalar_type(), "restore", [&](auto id) {
     using Id = decltype(id);
     check_restore<Id>(restore, kept);
@@ -141,7 +141,7 @@ Tensor scatter_visible_cpu(const Tensor& visible_any, const Tensor& restore_any,
 
 std::tuple<std::optional<Tensor>, std::optional<Tensor>> scatter_visible_backward_cpu(
     const Tensor& grad_any, const Tensor& restore_any, int64_t kept, std::vector<bool> needs) {
-  const Tensor grad = torch::stable::contiguous(grad_any), restore = torch::stable::contiguous(restore_any);
+  const Tensor grad = in_order(grad_any), restore = in_order(restore_any);
   const int64_t rows = restore.size(0), entries = restore.size(1), columns = grad.size(2);
   std::optional<Tensor> grad_visible, grad_fill;
   dispatch_integer(restore.scalar_type(), "restore", [&](auto id) {

@@ -10,12 +10,12 @@ namespace {
 // A tensor whose rows may lie anywhere, but whose columns lie side by side.
 Tensor with_rows(const Tensor& tensor) {
   const int64_t last = tensor.dim() - 1;
-  return tensor.size(last) <= 1 || tensor.stride(last) == 1 ? tensor : torch::stable::contiguous(tensor);
+  return tensor.size(last) <= 1 || tensor.stride(last) == 1 ? tensor : in_order(tensor);
 }
 
 std::vector<double> widened(const std::optional<Tensor>& tensor) {
   if (!tensor.has_value()) return {};
-  const Tensor held = torch::stable::contiguous(*tensor);
+  const Tensor held = in_order(*tensor);
   std::vector<double> values(static_cast<size_t>(held.size(0)));
   dispatch_float(held.scalar_type(), "temperature", [&](auto zero) {
     const auto* const from = held.const_data_ptr<decltype(zero)>();
@@ -31,7 +31,7 @@ Tensor sample_tokens_cpu(const Tensor& logits, const std::optional<Tensor>& allo
   const Tensor held = with_rows(logits);
   const std::optional<Tensor> held_allowed =
       allowed.has_value() ? std::optional<Tensor>(with_rows(*allowed)) : std::nullopt;
-  const std::optional<Tensor> held_ids = contiguous(sample_ids);
+  const std::optional<Tensor> held_ids = in_order(sample_ids);
   const std::vector<double> temperatures = widened(row_temperature);
   Tensor tokens = torch::stable::new_empty(held, {held.size(0)}, ScalarType::Long);
   dispatch_float(held.scalar_type(), "logits", [&](auto zero) {

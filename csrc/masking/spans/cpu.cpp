@@ -13,7 +13,7 @@ class HeldRows {
  public:
   HeldRows(const Tensor& lengths, const std::optional<Tensor>& sample_ids, int64_t longest, int64_t seed,
            int64_t step)
-      : lengths_(torch::stable::contiguous(lengths)), sample_ids_(contiguous(sample_ids)) {
+      : lengths_(in_order(lengths)), sample_ids_(in_order(sample_ids)) {
     check_stream(seed, step);
     rows_.sample_ids = data_or_null<int64_t>(sample_ids_);
     rows_.count = lengths_.size(0);
@@ -67,7 +67,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> span_corruption_cpu(const Tensor& ids
   const HeldRows rows(lengths, sample_ids, ids.size(1), seed, step);
   require(noise_density >= 0 && noise_density <= 1, "noise_density must lie in [0, 1]");
   require(std::isfinite(mean_span) && mean_span > 0, "mean_span must be finite and positive");
-  const Tensor held = torch::stable::contiguous(ids);
+  const Tensor held = in_order(ids);
   const int64_t batch = ids.size(0);
   Tensor input_lengths = torch::stable::new_empty(held, {batch}, ScalarType::Long);
   Tensor target_lengths = torch::stable::new_empty(held, {batch}, ScalarType::Long);

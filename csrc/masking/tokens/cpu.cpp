@@ -62,12 +62,17 @@ Corrupted corrupt_tokens_cpu(
     const std::optional<Tensor>& cluster_ptr, const std::optional<Tensor>& cluster_limits, std::string labels,
     bool exclude_original, int64_t min_selected, const std::optional<Tensor>& row_min_selected,
     int64_t ignore_index, int64_t capacity, int64_t seed, int64_t step) {
-  const Held held{torch::stable::contiguous(ids), contiguous(ptr),
-                  contiguous(sample_ids),         contiguous(row_limit),
-                  contiguous(maskable),           contiguous(groups),
-                  contiguous(cluster_of),         contiguous(cluster_tokens),
-                  contiguous(cluster_ptr),        contiguous(cluster_limits),
-                  contiguous(row_min_selected)};
+  const Held held{in_order(ids),
+                  in_order(ptr),
+                  in_order(sample_ids),
+                  in_order(row_limit),
+                  in_order(maskable),
+                  in_order(groups),
+                  in_order(cluster_of),
+                  in_order(cluster_tokens),
+                  in_order(cluster_ptr),
+                  in_order(cluster_limits),
+                  in_order(row_min_selected)};
   check_stream(seed, step);
   const bool packed = ptr.has_value();
   const int64_t samples = packed ? ptr->size(0) - 1 : ids.size(0), width = packed ? 1 : ids.size(1);
@@ -116,7 +121,7 @@ Corrupted corrupt_tokens_cpu(
 
 Tensor row_uniform_cpu(const Tensor& sample_ids, int64_t seed, int64_t step) {
   check_stream(seed, step);
-  const Tensor held = torch::stable::contiguous(sample_ids);
+  const Tensor held = in_order(sample_ids);
   Tensor result = torch::stable::new_empty(held, {held.size(0)}, ScalarType::Float);
   const Key key = stream_key(seed, step);
   const int64_t* const ids = held.const_data_ptr<int64_t>();
