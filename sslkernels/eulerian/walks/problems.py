@@ -9,7 +9,11 @@ Arguments = dict[str, Any]
 
 
 def _columns(kind: str, nodes: int, edges: int, generator: torch.Generator) -> Tensor:
-    """(edges, 2) local ids; "tree" and "cycle" have as many edges as they need."""
+    """(edges, 2) local ids; "tree" and the kinds after it have as many edges as they need.
+
+    funnel: half of the nodes lead to node 0, it to each of the others, and they twice back. Directed, each of
+    the first has an arc to spare and each of the others lacks one, and all ways between them share a node.
+    """
     if nodes == 0:
         return torch.zeros(0, 2, dtype=torch.int64)
     if kind == "tree":
@@ -18,6 +22,11 @@ def _columns(kind: str, nodes: int, edges: int, generator: torch.Generator) -> T
     if kind == "cycle":
         node = torch.arange(nodes)
         return torch.stack([node, node.roll(-1)], 1)
+    if kind == "funnel":
+        first = torch.arange(1, (nodes + 1) // 2)
+        other, hub = first + len(first), torch.zeros_like(first)
+        ways = [(first, hub), (hub, other), (other, first), (other, first)]
+        return torch.cat([torch.stack(way, 1) for way in ways])
     if kind == "complete":
         return torch.combinations(torch.arange(nodes), 2)
     return torch.randint(nodes, (edges, 2), generator=generator)
@@ -182,6 +191,7 @@ LINES = (
     "serialize graphs=4 nodes=14 kind=cycle undirected=false lone=1.0 closed=true seed=4",
     "serialize graphs=3 nodes=60 edges=110 undirected=false lone=1.0 bits=32 edge_ptr=true seed=5",
     "serialize graphs=11 nodes=9 edges=16 undirected=false lone=0.9 shuffle=false seed=6",
+    "serialize graphs=1 nodes=900 kind=funnel undirected=false lone=1.0 closed=true seed=1",
     "deserialize graphs=0 nodes=3 edges=2",
     "deserialize graphs=19 nodes=7 edges=9 seed=1",
     "deserialize graphs=19 nodes=7 edges=9 undirected=false num_nodes=true seed=2",
