@@ -19,8 +19,9 @@ constexpr int kLanes = 16;
 // A call for each of kLanes counters: lanes[j][i] is word j of the i-th.
 using Lanes = uint32_t[4][kLanes];
 
-// Memory that is used after a draw, brought near while words are made, which waits for nothing: a row of a
-// batch is a page or two, past whose end a processor looks no further by itself.
+// Memory that is used soon after a draw, brought into the second-level cache while words are made, which
+// waits for nothing: a row of a batch is a page or two, past whose end a processor looks no further by
+// itself.
 class Ahead {
  public:
   // `bytes` from `begin` on belong beside the first block of words, as many more beside each next one.
@@ -32,7 +33,8 @@ class Ahead {
   SSLK_INLINE void next_block() {
     for (int i = 0; i < count_; ++i) {
       const uintptr_t end = range_[i].at + range_[i].bytes;
-      for (uintptr_t at = range_[i].at; at < end; at += 64) __builtin_prefetch(reinterpret_cast<void*>(at));
+      for (uintptr_t at = range_[i].at; at < end; at += 64)
+        __builtin_prefetch(reinterpret_cast<void*>(at), 0, 2);
       range_[i].at = end;
     }
   }
@@ -194,11 +196,11 @@ SSLK_INLINE int64_t draw_run(Key key, int64_t sample, uint32_t purpose, uint32_t
 // wanted). `positions` and `words[j]` hold `count` entries, rounded up to a multiple of kLanes.
 [[maybe_unused]] SSLK_CLONES static void draw_at(Key key, int64_t sample, uint32_t purpose,
                                                  const uint32_t* __restrict positions, int64_t count,
-                                                 uint32_t* const (&words)[3]) {
+                                                 uint32_t* const (&words)[3], Ahead* ahead = nullptr) {
   for (int64_t begin = 0; begin < count; begin += kBlocks * kLanes) {
     Lanes c[kBlocks];
     const int64_t blocks = blocks_of(count - begin);
-    draw_lanes(key, sample, purpose, positions + begin, blocks, c);
+    draw_lanes(key, sample, purpose, positions + begin, blocks, c, ahead);
     for (int j = 0; j < 3; ++j) {
       for (int64_t i = 0; words[j] != nullptr && i < blocks; ++i) {
         std::copy_n(c[i][j], kLanes, words[j] + begin + i * kLanes);

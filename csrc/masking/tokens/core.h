@@ -114,6 +114,7 @@ struct Workspace {
   std::vector<int64_t> groups;
   Leaders leaders;
   std::vector<uint64_t> ranks;
+  Ahead ahead;
   // an entry a selected cell
   std::vector<uint32_t> places, counters, units, actions, token_words, cluster_words, drawn_ids;
 };
@@ -202,6 +203,7 @@ class Corruptor {
     const int64_t n = span.end - span.first, columns = request_.columns, cells = n * columns;
     const int64_t row = request_.begin_of(span.sample) + span.first, offset = row * columns;
     const uint8_t* const eligible = flag(span, offset, cells, space);
+    space.ahead = memory_after(row, n);
     const uint8_t* const rows = columns == 1 ? eligible : any_column(eligible, n, space.row_eligible.data());
     uint8_t* const selected = reinterpret_cast<uint8_t*>(results_.selected + offset);
     uint8_t* const chosen = columns == 1 ? selected : space.chosen.data();
@@ -247,14 +249,16 @@ class Corruptor {
     return rows;
   }
 
-  // What is written next, and the ids of the next span, beside the words that choose positions.
+  // What is read and written next, behind the n positions from `row` on: some of it beside each block of
+  // words, all of it where 15 % are selected.
   Ahead memory_after(int64_t row, int64_t n) const {
+    constexpr int64_t kShare = 48;  // positions a block
+    const int64_t columns = request_.columns, next = (row + n) * columns, cells = kShare * columns;
     Ahead memory;
-    const int64_t columns = request_.columns, offset = row * columns, cells = 4 * kLanes * columns;
-    memory.add(results_.scored + offset, cells * static_cast<int64_t>(sizeof(int64_t)));
-    memory.add(results_.found + offset, cells * static_cast<int64_t>(sizeof(Id)));
-    memory.add(results_.selected + offset, cells);
-    memory.add(request_.ids + offset + n * columns, cells * static_cast<int64_t>(sizeof(Id)));
+    memory.add(request_.ids + next, cells * static_cast<int64_t>(sizeof(Id)));
+    memory.add(results_.found + next, cells * static_cast<int64_t>(sizeof(Id)));
+    memory.add(results_.scored + next, cells * static_cast<int64_t>(sizeof(int64_t)));
+    memory.add(results_.selected + next, cells);
     return memory;
   }
 
@@ -271,8 +275,7 @@ class Corruptor {
     }
     uint8_t* const units = request_.grouped() ? space.chosen.data() : chosen;
     if (limit > 0 && limit < kCertain) {
-      Ahead memory = memory_after(row, n);
-      choose(request_.key, sample, span.first, n, limit, leads, space.flags.data(), units, &memory);
+      choose(request_.key, sample, span.first, n, limit, leads, space.flags.data(), units, &space.ahead);
     } else if (limit == 0) {
       std::fill_n(units, n, uint8_t{0});
     } else {
@@ -335,8 +338,8 @@ class Corruptor {
       draw_at(request_.key, sample, kAction, space.units.data(), listed, {actions, nullptr, nullptr});
     }
     if ((acts && single) || tokens != nullptr) {
-      draw_at(request_.key, sample, kAction, counters, listed,
-              {single ? actions : nullptr, tokens, clusters});
+      draw_at(request_.key, sample, kAction, counters, listed, {single ? actions : nullptr, tokens, clusters},
+              &space.ahead);
     }
   }
 
