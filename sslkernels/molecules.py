@@ -70,6 +70,8 @@ def _read(chem: Any, text: str) -> Any:
     """The molecule, or None."""
     if not isinstance(text, str) or not text.strip():
         return None
+    if not text.isascii() and not text.split(maxsplit=1)[0].isascii():
+        return None  # RDKit leaves such letters out, and reads the rest; a name behind may hold them
     try:
         molecule = chem.MolFromSmiles(text)
     except (RuntimeError, TypeError, ValueError):  # a fault inside RDKit; text that is no UTF-8

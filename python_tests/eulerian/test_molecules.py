@@ -110,6 +110,12 @@ def rdkit_smiles() -> list[str]:
         return [line.split()[0] for line in file][::6] + UNUSUAL
 
 
+def test_letters_that_no_smiles_has_are_not_left_out() -> None:
+    """RDKit drops what is no ASCII and reads the rest; a name behind the SMILES may hold it."""
+    graphs = parse_smiles(["C\u00e9", "\u0421C", "CC", "CCO \u00c9thanol"])
+    assert [None if graph is None else len(graph.x) for graph in graphs] == [None, None, 2, 3]
+
+
 def test_features() -> None:
     smiles = rdkit_smiles()
     graphs = parse_smiles(smiles)
