@@ -79,6 +79,30 @@ def test_upstream_gradients_of_every_reduction(reduction: str, factor: float) ->
         assert_close(found, expected, 1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_tiles_of_classes_follow_the_threads(dtype: torch.dtype, reduction: str, backend: str) -> None:
+    """More classes than a tile has on one thread, with a remainder: other tiles on two, the same numbers."""
+    if backend != "cpu":
+        pytest.skip("the others have no threads")
+    given = problem(t=50, v=1301, d=9, dtype=dtype)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            hidden, weight, labels, bias = given
+            loss = masked_linear_cross_entropy(hidden, weight, labels, bias, reduction=reduction)
+            grads = torch.autograd.grad(loss.sum(), (hidden, weight, bias))
+            with torch.no_grad():
+                value = masked_linear_cross_entropy(hidden, weight, labels, bias, reduction=reduction)
+            found.append((loss.detach(), value, *grads))
+    finally:
+        torch.set_num_threads(before)
+    rtol = 1e-5 if dtype == torch.float32 else 2**-7
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=rtol, atol=1e-6)
+
+
 def test_backward_twice_through_a_kept_graph() -> None:
     """A gradient finished in the forward must not be scaled in place by the first backward."""
     hidden, weight, labels, bias = problem()

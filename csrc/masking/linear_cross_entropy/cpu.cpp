@@ -1,5 +1,5 @@
-// Tiles of (rows, classes) logits, from the library's matrix product into a buffer that is used again, small
-// enough to stay in the cache while the log-sum-exp, or softmax and the gradients' products, run over them.
+// Tiles of (rows, classes) logits, from the library's matrix product into a buffer that is used again: the
+// log-sum-exp, or softmax and the gradients' products, run over them there.
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 
 #include <algorithm>
@@ -14,12 +14,12 @@
 namespace sslkernels::linear_cross_entropy {
 namespace {
 
-constexpr int64_t kTileClasses = 512;
+constexpr int64_t kTileClasses = 512;  // a tile has these, or a multiple
 constexpr int64_t kTileRows = 1024;
 constexpr int64_t kGatheredNumbers = int64_t{1} << 20;  // of a chunk of hidden rows: bounds a very wide head
 constexpr int64_t kGrainNumbers = int64_t{1} << 14;     // least work worth a thread
-constexpr int64_t kHeldBytes = int64_t{24} << 20;       // logits held at once by the pass with gradients
-constexpr int64_t kSpareBytes = int64_t{8} << 20;       // for all else, the library's own buffers included
+constexpr int64_t kHeldBytes = int64_t{24} << 20;  // logits held by the pass with gradients, or a wide tile
+constexpr int64_t kSpareBytes = int64_t{8} << 20;  // for all else, the library's own buffers included
 
 // Sums are taken in double for double, in float for everything else.
 template <class T>
@@ -82,7 +82,8 @@ class Operands {
     });
     chunk_rows = rows_at_once(holds_rows);
     gathered_ = empty(chunk_rows, width());
-    if constexpr (!std::is_same_v<T, A>) block_ = empty(std::min(kTileClasses, classes()), width());
+    tile_classes = classes_at_once(holds_rows);
+    if constexpr (!std::is_same_v<T, A>) block_ = empty(tile_classes, width());
     if (bias.has_value()) bias_ = widened<A>(*bias, "bias");
   }
 
@@ -95,7 +96,7 @@ class Operands {
     return torch::stable::new_empty(hidden_, {rows, columns}, accumulator_type(hidden_));
   }
 
-  Tensor tile_buffer() const { return empty(chunk_rows, std::min(kTileClasses, classes())); }
+  Tensor tile_buffer() const { return empty(chunk_rows, tile_classes); }
 
   // body(number of the first row among the scored ones, those rows of hidden)
   template <class Body>
@@ -108,13 +109,13 @@ class Operands {
   // body(first class, those rows of the weight)
   template <class Body>
   void each_block(Body&& body) {
-    for (int64_t first = 0; first < classes(); first += kTileClasses) {
-      body(first, block(first, std::min(classes(), first + kTileClasses)));
+    for (int64_t first = 0; first < classes(); first += tile_classes) {
+      body(first, block(first, std::min(classes(), first + tile_classes)));
     }
   }
 
   Scored scored;
-  int64_t chunk_rows;
+  int64_t chunk_rows, tile_classes;
 
  private:
   // Scored rows [begin, end) of hidden; they hold until the next call.
@@ -155,6 +156,19 @@ class Operands {
     }
     const int64_t chunks = (count + most - 1) / most;
     return (count + chunks - 1) / chunks;
+  }
+
+  // Classes of a tile. All where the caller holds their logits anyway. Else few on one thread, so that the
+  // logits stay in its cache; several threads wait for one another at each tile, and get as many as
+  // kHeldBytes allow.
+  int64_t classes_at_once(bool holds_rows) const {
+    if (holds_rows && std::is_same_v<T, A>) return std::max<int64_t>(1, classes());
+    int64_t most = kTileClasses;
+    if (torch::stable::get_num_threads() > 1) {
+      const int64_t class_bytes = (chunk_rows + 2 * width()) * static_cast<int64_t>(sizeof(A));
+      most = std::max(kHeldBytes / class_bytes / kTileClasses * kTileClasses, kTileClasses);
+    }
+    return std::clamp<int64_t>(classes(), 1, most);
   }
 
   Tensor hidden_, weight_, gathered_, block_;
@@ -202,8 +216,13 @@ using States = std::vector<OnlineLse<A>>;
 
 template <class A>
 void accumulate_lse(Tile<A>& tile, const Scored& scored, States<A>& states) {
-  tile.each_row(
-      [&](int64_t i, const A* x) { states[i].add_block(x, tile.classes, tile.first, scored.target[i]); });
+  tile.each_row([&](int64_t i, const A* x) {
+    for (int64_t first = 0; first < tile.classes;
+         first += kTileClasses) {  // the same sums whatever the tiles
+      const int64_t n = std::min(kTileClasses, tile.classes - first);
+      states[i].add_block(x + first, n, tile.first + first, scored.target[i]);
+    }
+  });
 }
 
 // One number of each scored row at its place among all rows, 0 elsewhere.
@@ -260,7 +279,7 @@ class Gradients {
     if (needs[1]) {
       weight = torch::stable::new_empty(like, {classes, width_}, dtype);
       if (count == 0) torch::stable::zero_(*weight);
-      weight_sum_ = kSums ? *weight : operands.empty(std::min(kTileClasses, classes), width_);
+      weight_sum_ = kSums ? *weight : operands.empty(operands.tile_classes, width_);
     }
     if (needs[2]) {
       bias = torch::stable::new_empty(like, {classes}, dtype);

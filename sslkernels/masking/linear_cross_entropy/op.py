@@ -133,14 +133,20 @@ class _ScoredLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, *gradients = ctx.saved_tensors
-        in_place = not torch.compiler.is_compiling() and not _graph_is_kept()
         with torch.no_grad():
-            scaled = [
-                None if g is None else g.mul_(grad_loss) if in_place else g * grad_loss for g in gradients
-            ]
+            scaled = _scaled(gradients, grad_loss)
         if torch.is_grad_enabled():
             scaled = [None if g is None else _Once.apply(g, grad_loss, hidden, weight, bias) for g in scaled]
         return scaled[0], scaled[1], None, scaled[2], None, None
+
+
+def _scaled(gradients: list[Tensor | None], factor: Tensor) -> list[Tensor | None]:
+    """The gradients times a 0-d factor: in place where nobody else sees them, and by one without a pass."""
+    if torch.compiler.is_compiling() or _graph_is_kept():
+        return [None if g is None else g * factor for g in gradients]
+    if type(factor) is Tensor and factor.device.type == "cpu" and factor.item() == 1:
+        return gradients
+    return [None if g is None else g.mul_(factor) for g in gradients]
 
 
 def _graph_is_kept() -> bool:
