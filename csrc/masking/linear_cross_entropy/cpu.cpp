@@ -158,16 +158,19 @@ class Operands {
     return (count + chunks - 1) / chunks;
   }
 
-  // Classes of a tile. All where the caller holds their logits anyway. Else few on one thread, so that the
-  // logits stay in its cache; several threads wait for one another at each tile, and get as many as
-  // kHeldBytes allow.
+  // Classes of a tile. Where the caller holds their logits anyway, as many as the memory beside them has room
+  // for the library's packed copies of. Otherwise few on one thread, so that the logits stay in its cache;
+  // several threads wait for one another at each tile, and get as many as kHeldBytes allow.
   int64_t classes_at_once(bool holds_rows) const {
-    if (holds_rows && std::is_same_v<T, A>) return std::max<int64_t>(1, classes());
+    constexpr int64_t kBytes = sizeof(A);
     int64_t most = kTileClasses;
-    if (torch::stable::get_num_threads() > 1) {
-      const int64_t class_bytes = (chunk_rows + 2 * width()) * static_cast<int64_t>(sizeof(A));
-      most = std::max(kHeldBytes / class_bytes / kTileClasses * kTileClasses, kTileClasses);
+    if (holds_rows && std::is_same_v<T, A>) {
+      const int64_t room = kHeldBytes + kSpareBytes / 2 - chunk_rows * classes() * kBytes;
+      most = room / (2 * chunk_rows * kBytes);
+    } else if (torch::stable::get_num_threads() > 1) {
+      most = kHeldBytes / ((chunk_rows + 2 * width()) * kBytes);
     }
+    most = std::max(most / kTileClasses * kTileClasses, kTileClasses);
     return std::clamp<int64_t>(classes(), 1, most);
   }
 
