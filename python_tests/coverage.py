@@ -3,7 +3,8 @@
 python python_tests/coverage.py [--least 98] [--workers auto] [--only-report] [TESTS ...]
 
 Builds every cpu.cpp without optimisation, runs the contract and the rooms' tests on it (or the tests that are
-named), and lists with their text the lines of cpu.cpp and of what it includes from csrc that were never run.
+named) and compares the variants for each instruction set, then lists with their text the lines of cpu.cpp and
+of what it includes from csrc that were never run.
 Exit status 1 where a test fails, or where fewer than --least percent of all lines were run. --only-report
 shows the lines of the last run again.
 """
@@ -20,6 +21,7 @@ import native_builds
 
 ROOT = native_builds.ROOT
 CSRC = ROOT / "csrc"
+PROGRAM = CSRC / "instruction_sets" / "compare.cpp"  # what it includes counts, it does not
 TESTS = tuple(f"python_tests/test_{name}.py" for name in ("contract", "kernel_refusals", "random"))
 ROOMS = ("masking", "graph", "contrastive", "eulerian")
 OTHERS = "not triton and not emulated and not cuda"  # backends that run no line of a cpu.cpp
@@ -37,7 +39,7 @@ def counts(folder: Path) -> Lines:
         for document in raw.decode().splitlines():
             for file in json.loads(document)["files"]:
                 path = (ROOT / file["file"]).resolve()
-                if path.is_relative_to(CSRC):
+                if path.is_relative_to(CSRC) and path != PROGRAM:
                     for line in file["lines"]:
                         number = line["line_number"]
                         found[str(path.relative_to(CSRC))][number] += line["count"]
@@ -64,12 +66,14 @@ def report(found: Lines, least: float) -> bool:
 def run_tests(build: native_builds.Build, tests: list[str], workers: str) -> int:
     for old in build.folder.glob("*.gcda"):
         old.unlink()
+    compared = subprocess.run(
+        [native_builds.program(str(PROGRAM), build.folder / "compare", build.flags(PROGRAM))]
+    )
     rooms = [f"python_tests/{room}" for room in ROOMS if (ROOT / "python_tests" / room).exists()]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", workers, "-k", OTHERS]
     command += [f"--ignore-glob={TIMED}"]
-    return subprocess.run(
-        [*command, *(tests or [*TESTS, *rooms])], cwd=ROOT, env=build.environment()
-    ).returncode
+    tested = subprocess.run([*command, *(tests or [*TESTS, *rooms])], cwd=ROOT, env=build.environment())
+    return compared.returncode or tested.returncode
 
 
 def main() -> int:

@@ -109,6 +109,13 @@ class Build:
         }
 
 
+def program(source: str, to: Path, flags: list[str]) -> Path:
+    """A C++ file that needs no torch, as a program; the path of the program."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    run([CXX, "-std=c++20", "-Icsrc", *warnings(), *flags, source, "-o", str(to)])
+    return to
+
+
 def common_flags() -> list[str]:
     include = torch_folder() / "include"
     return [

@@ -4,13 +4,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "instruction_sets.h"
 #include "philox.h"
 #include "simd.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
-#include <immintrin.h>
-#define SSLK_X86
-#endif
 
 namespace sslkernels {
 
@@ -48,15 +44,23 @@ class Ahead {
 };
 
 // The words of draw(key, sample, purpose, positions[i]) for blocks * kLanes positions, kLanes after kLanes.
-//
+[[maybe_unused]] static void draw_lanes_plain(Key key, int64_t sample, uint32_t purpose,
+                                              const uint32_t* positions, int64_t blocks, Lanes* words,
+                                              Ahead* /*ahead*/) {
+  for (int64_t i = 0; i < blocks * kLanes; ++i) {
+    const Words drawn = draw(key, sample, purpose, positions[i]);
+    for (int j = 0; j < 4; ++j) words[i / kLanes][j][i % kLanes] = drawn.word[j];
+  }
+}
+
 // Written out for AVX2 and AVX-512, because a compiler's widening product puts the lanes back in order every
 // round: here the even and the odd positions stay in vectors of their own, each in the low half of 64 bits,
 // and what the upper halves hold does not matter to the product. The loop over blocks is in here, so that the
 // keys of the rounds are made once; half of the time would go to them and to the call.
 #if defined(SSLK_X86)
-__attribute__((target("avx2")))
-[[maybe_unused]] static void draw_lanes(Key key, int64_t sample, uint32_t purpose, const uint32_t* positions,
-                                        int64_t blocks, Lanes* words, Ahead* ahead = nullptr) {
+[[maybe_unused]] SSLK_AVX2 static void draw_lanes_avx2(Key key, int64_t sample, uint32_t purpose,
+                                                       const uint32_t* positions, int64_t blocks,
+                                                       Lanes* words, Ahead* ahead) {
   const uint64_t id = static_cast<uint64_t>(sample);
   const __m256i multiply0 = _mm256_set1_epi64x(0xD2511F53u), multiply1 = _mm256_set1_epi64x(0xCD9E8D57u);
   const __m256i weyl0 = _mm256_set1_epi32(static_cast<int>(0x9E3779B9u));
@@ -95,10 +99,8 @@ __attribute__((target("avx2")))
 
 // kTogether blocks: the products of one wait for each other, those of two fill the time.
 template <int kTogether>
-__attribute__((target("avx512f"), always_inline)) inline void draw_together(Key key, uint64_t id,
-                                                                            uint32_t purpose,
-                                                                            const uint32_t* positions,
-                                                                            Lanes* words) {
+SSLK_AVX512 SSLK_INLINE void draw_together(Key key, uint64_t id, uint32_t purpose, const uint32_t* positions,
+                                           Lanes* words) {
   constexpr int kXor = 0x96;       // of three operands
   constexpr __mmask8 kAll = 0xFF;  // masked forms, as g++ 12 warns of what the others leave undefined
   const __m512i multiply0 = _mm512_set1_epi64(0xD2511F53u), multiply1 = _mm512_set1_epi64(0xCD9E8D57u);
@@ -136,11 +138,9 @@ __attribute__((target("avx512f"), always_inline)) inline void draw_together(Key 
   }
 }
 
-__attribute__((target("avx512f"))) [[maybe_unused]] static void draw_lanes(Key key, int64_t sample,
-                                                                           uint32_t purpose,
-                                                                           const uint32_t* positions,
-                                                                           int64_t blocks, Lanes* words,
-                                                                           Ahead* ahead = nullptr) {
+[[maybe_unused]] SSLK_AVX512 static void draw_lanes_avx512(Key key, int64_t sample, uint32_t purpose,
+                                                           const uint32_t* positions, int64_t blocks,
+                                                           Lanes* words, Ahead* ahead) {
   const uint64_t id = static_cast<uint64_t>(sample);
   for (int64_t block = 0; block < blocks; block += 2) {
     const uint32_t* const own = positions + block * kLanes;
@@ -153,14 +153,16 @@ __attribute__((target("avx512f"))) [[maybe_unused]] static void draw_lanes(Key k
     }
   }
 }
-__attribute__((target("default")))
 #endif
+
 [[maybe_unused]] static void draw_lanes(Key key, int64_t sample, uint32_t purpose, const uint32_t* positions,
                                         int64_t blocks, Lanes* words, Ahead* ahead = nullptr) {
-  for (int64_t i = 0; i < blocks * kLanes; ++i) {
-    const Words drawn = draw(key, sample, purpose, positions[i]);
-    for (int j = 0; j < 4; ++j) words[i / kLanes][j][i % kLanes] = drawn.word[j];
-  }
+#if defined(SSLK_X86)
+  static const auto variant = fitting(draw_lanes_plain, draw_lanes_avx2, draw_lanes_avx512);
+#else
+  constexpr auto variant = draw_lanes_plain;
+#endif
+  variant(key, sample, purpose, positions, blocks, words, ahead);
 }
 
 constexpr int64_t kBlocks = 8;  // that are drawn together: as many as fit beside their use in the cache

@@ -19,10 +19,23 @@ struct Layout {
 };
 
 // Lays out `n` cells, hidden[i] in {0, 1}; returns how many are visible. `spare` has room for n + 1 numbers.
+[[maybe_unused]] static int64_t lay_out_plain(const uint8_t* hidden, int64_t n, const Layout& to,
+                                              int64_t* spare) {
+  int64_t found = 0, masked = to.masked;
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t is_hidden = hidden[i], shown = to.visible + found;
+    to.restore[i] = shown ^ ((shown ^ masked) & -is_hidden);
+    spare[found] = to.first + i;  // overwritten by the next one that is visible
+    masked += is_hidden;
+    found += 1 - is_hidden;
+  }
+  std::copy_n(spare, found, to.keep + to.visible);
+  return found;
+}
+
 #if defined(SSLK_X86)
-__attribute__((target("avx512f,avx512bw,avx512vl")))
-[[maybe_unused]] static int64_t lay_out(const uint8_t* hidden, int64_t n, const Layout& to,
-                                        int64_t* /*spare*/) {
+[[maybe_unused]] SSLK_AVX512 static int64_t lay_out_avx512(const uint8_t* hidden, int64_t n, const Layout& to,
+                                                           int64_t* /*spare*/) {
   constexpr int64_t kWide = 8;
   const __m512i steps = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
   int64_t visible = to.visible, masked = to.masked;
@@ -45,19 +58,15 @@ __attribute__((target("avx512f,avx512bw,avx512vl")))
   }
   return visible - to.visible;
 }
-__attribute__((target("default")))
 #endif
+
 [[maybe_unused]] static int64_t lay_out(const uint8_t* hidden, int64_t n, const Layout& to, int64_t* spare) {
-  int64_t found = 0, masked = to.masked;
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t is_hidden = hidden[i], shown = to.visible + found;
-    to.restore[i] = shown ^ ((shown ^ masked) & -is_hidden);
-    spare[found] = to.first + i;  // overwritten by the next one that is visible
-    masked += is_hidden;
-    found += 1 - is_hidden;
-  }
-  std::copy_n(spare, found, to.keep + to.visible);
-  return found;
+#if defined(SSLK_X86)
+  static const auto variant = fitting(lay_out_plain, lay_out_plain, lay_out_avx512);
+#else
+  constexpr auto variant = lay_out_plain;
+#endif
+  return variant(hidden, n, to, spare);
 }
 
 }  // namespace sslkernels::patches

@@ -58,10 +58,25 @@ SSLK_INLINE void label(Labels labels, const Id* __restrict ids, const uint8_t* _
 }
 
 // The places of the flags that are set; returns how many. `places` holds n entries, rounded up to a multiple
-// of kLanes. Without branches in AVX-512, because how many of kLanes are set cannot be guessed.
+// of kLanes.
+[[maybe_unused]] static int64_t list_set_plain(const uint8_t* flags, int64_t n, uint32_t* places) {
+  int64_t listed = 0, i = 0;
+  for (; i + 64 <= n; i += 64) {
+    uint64_t bits = 0;
+    for (int j = 0; j < 8; ++j) bits |= uint64_t{pack_flags(flags + i + 8 * j)} << (8 * j);
+    for (; bits != 0; bits &= bits - 1) places[listed++] = static_cast<uint32_t>(i + std::countr_zero(bits));
+  }
+  for (; i < n; ++i) {
+    places[listed] = static_cast<uint32_t>(i);
+    listed += flags[i] != 0 ? 1 : 0;
+  }
+  return listed;
+}
+
+// Without branches in AVX-512, because how many of kLanes are set cannot be guessed.
 #if defined(SSLK_X86)
-__attribute__((target("avx512f,avx512bw,avx512vl")))
-[[maybe_unused]] static int64_t list_set(const uint8_t* flags, int64_t n, uint32_t* places) {
+[[maybe_unused]] SSLK_AVX512 static int64_t list_set_avx512(const uint8_t* flags, int64_t n,
+                                                            uint32_t* places) {
   const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   int64_t listed = 0;
   for (int64_t i = 0; i < n; i += kLanes) {
@@ -74,20 +89,15 @@ __attribute__((target("avx512f,avx512bw,avx512vl")))
   }
   return listed;
 }
-__attribute__((target("default")))
 #endif
+
 [[maybe_unused]] static int64_t list_set(const uint8_t* flags, int64_t n, uint32_t* places) {
-  int64_t listed = 0, i = 0;
-  for (; i + 64 <= n; i += 64) {
-    uint64_t bits = 0;
-    for (int j = 0; j < 8; ++j) bits |= uint64_t{pack_flags(flags + i + 8 * j)} << (8 * j);
-    for (; bits != 0; bits &= bits - 1) places[listed++] = static_cast<uint32_t>(i + std::countr_zero(bits));
-  }
-  for (; i < n; ++i) {
-    places[listed] = static_cast<uint32_t>(i);
-    listed += flags[i] != 0 ? 1 : 0;
-  }
-  return listed;
+#if defined(SSLK_X86)
+  static const auto variant = fitting(list_set_plain, list_set_plain, list_set_avx512);
+#else
+  constexpr auto variant = list_set_plain;
+#endif
+  return variant(flags, n, places);
 }
 
 // Working space of one thread.
