@@ -54,6 +54,21 @@ def test_sixteen_bits_are_summed_in_thirty_two(dtype: torch.dtype) -> None:
     assert (found == torch.tensor(1 / 4000).to(dtype)).all() or _is_reference()
 
 
+@pytest.mark.parametrize("columns", [1, 5])
+def test_a_long_segment_loses_no_small_rows(columns: int) -> None:
+    """Row 0 weighs 2^24 times as much as another: added to it one by one, the others would change nothing."""
+    rows = 1 << 16
+    x = torch.full((rows, columns), -24 * math.log(2))
+    x[0] = 0
+    x.requires_grad_()
+    out = segment_softmax(x, torch.tensor([0, rows]))
+    share = 1 / (1 + 2**-24 * (rows - 1))
+    assert _is_reference() or torch.allclose(out[0].double(), torch.tensor(share).double(), rtol=1e-3)
+    # The sum of grad_out * out is 1 for row 0 and the others' share, 2^-8 of it.
+    (grad,) = torch.autograd.grad(out, x, torch.ones_like(out))
+    assert _is_reference() or grad[0].abs().max() < 1e-3
+
+
 def _is_reference() -> bool:
     return _op._scope.stack[-1] == "reference"
 

@@ -8,7 +8,7 @@ namespace {
 int64_t columns_of(const Tensor& x) { return x.dim() == 1 ? 1 : x.size(1); }
 
 Tensor segment_softmax_cpu(const Tensor& x_any, const Tensor& ptr_any) {
-  const Tensor x = torch::stable::contiguous(x_any), ptr = torch::stable::contiguous(ptr_any);
+  const Tensor x = in_order(x_any), ptr = in_order(ptr_any);
   const int64_t segments = ptr.size(0) - 1;
   return dispatch_integer(ptr.scalar_type(), "ptr", [&](auto id) {
     using Id = decltype(id);
@@ -24,8 +24,8 @@ Tensor segment_softmax_cpu(const Tensor& x_any, const Tensor& ptr_any) {
 }
 
 Tensor segment_softmax_backward_cpu(const Tensor& grad_any, const Tensor& out_any, const Tensor& ptr_any) {
-  const Tensor grad_out = torch::stable::contiguous(grad_any), out = torch::stable::contiguous(out_any);
-  const Tensor ptr = torch::stable::contiguous(ptr_any);
+  const Tensor grad_out = in_order(grad_any), out = in_order(out_any);
+  const Tensor ptr = in_order(ptr_any);
   const int64_t segments = ptr.size(0) - 1;
   return dispatch_integer(ptr.scalar_type(), "ptr", [&](auto id) {
     using Id = decltype(id);

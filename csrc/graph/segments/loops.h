@@ -116,13 +116,30 @@ SSLK_INLINE void shift_tile(V zero, A* x, int64_t rows, int64_t columns) {
   }
 }
 
+// Rows that are summed one after the other: a lane has fewer. A longer segment's sum is one of such sums, as
+// a single number would lose digits, and after 2^24 rows no longer grow.
+constexpr int64_t kSummed = 1024;
+
+// sum, 0 so far, becomes that of the groups' sums; body(sum, first, last) adds a group's rows to its own.
+template <class V, class Body>
+SSLK_INLINE void add_groups(V& sum, int64_t rows, Body&& body) {
+  if (rows <= kSummed) return body(sum, 0, rows);
+  for (int64_t first = 0; first < rows; first += kSummed) {
+    V group = {};
+    body(group, first, rows - first < kSummed ? rows : first + kSummed);
+    sum += group;
+  }
+}
+
 template <class V, class A>
 SSLK_INLINE void divide_tile(V zero, A* x, int64_t rows, int64_t columns) {
   V sum = zero, value = zero;
-  for (int64_t row = 0; row < rows; ++row) {
-    load(x + row * columns, value);
-    sum += value;
-  }
+  add_groups(sum, rows, [&](V& group, int64_t first, int64_t last) __attribute__((always_inline)) {
+    for (int64_t row = first; row < last; ++row) {
+      load(x + row * columns, value);
+      group += value;
+    }
+  });
   sum = sum == zero ? zero : 1 / sum;
   for (int64_t row = 0; row < rows; ++row) {
     load(x + row * columns, value);
@@ -136,11 +153,13 @@ template <class V, class A>
 SSLK_INLINE void backward_tile(V zero, const A* grad_out, const A* out, int64_t rows, int64_t columns,
                                A* grad_x) {
   V inner = zero, grad = zero, weight = zero;
-  for (int64_t at = 0; at < rows * columns; at += columns) {
-    load(grad_out + at, grad);
-    load(out + at, weight);
-    inner += grad * weight;
-  }
+  add_groups(inner, rows, [&](V& group, int64_t first, int64_t last) __attribute__((always_inline)) {
+    for (int64_t at = first * columns; at < last * columns; at += columns) {
+      load(grad_out + at, grad);
+      load(out + at, weight);
+      group += grad * weight;
+    }
+  });
   for (int64_t at = 0; at < rows * columns; at += columns) {
     load(grad_out + at, grad);
     load(out + at, weight);
