@@ -68,10 +68,19 @@ def test_peak_memory(scored: int, dtype: str, reduction: str) -> None:
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="Linux tells the peak")
-@pytest.mark.parametrize(("classes", "scored"), [(20_011, 200), (20_011, 700), (5_003, 1000)])
-def test_peak_memory_of_wide_rows(classes: int, scored: int) -> None:
-    """The library packs copies of its operands: they count."""
-    assert peak_bytes(1024, classes, 768, scored, "float32", "mean") <= 32 << 20
+@pytest.mark.parametrize(
+    ("classes", "width", "scored", "dtype"),
+    [
+        (20_011, 768, 200, "float32"),
+        (20_011, 768, 700, "float32"),
+        (5_003, 768, 1000, "float32"),
+        (2_003, 8192, 64, "bfloat16"),
+        (3_003, 4096, 200, "float64"),
+    ],
+)
+def test_peak_memory_of_wide_rows(classes: int, width: int, scored: int, dtype: str) -> None:
+    """The library packs copies of its operands: they count, as do the widened rows of a wide head."""
+    assert peak_bytes(1024, classes, width, scored, dtype, "mean") <= 32 << 20
 
 
 @pytest.fixture

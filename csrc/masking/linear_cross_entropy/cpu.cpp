@@ -14,7 +14,7 @@
 namespace sslkernels::linear_cross_entropy {
 namespace {
 
-constexpr int64_t kTileClasses = 512;  // a tile has these, or a multiple
+constexpr int64_t kTileClasses = 512;  // a tile has these, a multiple, or fewer where the head is very wide
 constexpr int64_t kTileRows = 1024;
 constexpr int64_t kGatheredNumbers = int64_t{1} << 20;  // of a chunk of hidden rows: bounds a very wide head
 constexpr int64_t kGrainNumbers = int64_t{1} << 14;     // least work worth a thread
@@ -160,13 +160,19 @@ class Operands {
 
   // Classes of a tile. Where the caller holds their logits anyway, as many as the memory beside them has room
   // for the library's packed copies of. Otherwise few on one thread, so that the logits stay in its cache;
-  // several threads wait for one another at each tile, and get as many as kHeldBytes allow.
+  // several threads wait for one another at each tile, and get as many as kHeldBytes allow. Of a head so wide
+  // that the classes' copies would take more, few again.
   int64_t classes_at_once(bool holds_rows) const {
-    constexpr int64_t kBytes = sizeof(A);
+    constexpr int64_t kBytes = sizeof(A), kFewest = 16;
+    // 16-bit classes are widened and their gradients summed; of doubles the library packs as much.
+    const int64_t copied = std::is_same_v<T, float> ? 0 : 2 * width() * kBytes;
+    if (kTileClasses * copied > kHeldBytes / 2) {
+      return std::clamp<int64_t>(classes(), 1, std::max(kHeldBytes / 2 / copied, kFewest));
+    }
     int64_t most = kTileClasses;
     if (holds_rows && std::is_same_v<T, A>) {
       const int64_t room = kHeldBytes + kSpareBytes / 2 - chunk_rows * classes() * kBytes;
-      most = room / (2 * chunk_rows * kBytes);
+      most = room / (2 * chunk_rows * kBytes + copied);
     } else if (torch::stable::get_num_threads() > 1) {
       most = kHeldBytes / ((chunk_rows + 2 * width()) * kBytes);
     }
@@ -220,8 +226,8 @@ using States = std::vector<OnlineLse<A>>;
 template <class A>
 void accumulate_lse(Tile<A>& tile, const Scored& scored, States<A>& states) {
   tile.each_row([&](int64_t i, const A* x) {
-    for (int64_t first = 0; first < tile.classes;
-         first += kTileClasses) {  // the same sums whatever the tiles
+    // The same sums whatever the threads.
+    for (int64_t first = 0; first < tile.classes; first += kTileClasses) {
       const int64_t n = std::min(kTileClasses, tile.classes - first);
       states[i].add_block(x + first, n, tile.first + first, scored.target[i]);
     }
