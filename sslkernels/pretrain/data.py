@@ -136,8 +136,8 @@ class _Places(Sampler):
 def batches(data: Data, plan: Plan, steps: range, workers: int, pin: bool = False) -> Iterator[Iterator[Any]]:
     """The parts of `steps` one after the other; `workers` changes the time this takes and nothing else.
 
-    They have ended when this is left: what an exception keeps alive would otherwise keep them, and Python,
-    which sends them a signal that they ignore, would wait for them for ever.
+    The workers have ended when this is left: a loader that an exception keeps alive would otherwise keep
+    them, and Python, which sends them a signal that they ignore, would wait for them for ever.
     """
     parts = iter(
         DataLoader(
