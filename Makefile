@@ -33,7 +33,7 @@ emulation: $(VENV)/.test develop
 mutations: $(VENV)/.test develop
 	$(PY) python_tests/mutations.py $(ARGS)
 
-# The CPU kernels under AddressSanitizer and UBSan, then which of their lines no test runs.
+# The CPU kernels' lines and tests under AddressSanitizer and UBSan, then which of their lines no test runs.
 sanitize: $(VENV)/.test develop
 	$(PY) python_tests/sanitized.py cpu address,undefined
 	$(PY) python_tests/coverage.py $(ARGS)

@@ -23,9 +23,6 @@ ROOT = native_builds.ROOT
 CSRC = ROOT / "csrc"
 PROGRAM = CSRC / "instruction_sets" / "compare.cpp"  # what it includes counts, it does not
 TESTS = tuple(f"python_tests/test_{name}.py" for name in ("contract", "kernel_refusals", "random"))
-ROOMS = ("masking", "graph", "contrastive", "eulerian")
-OTHERS = "not triton and not emulated and not cuda"  # backends that run no line of a cpu.cpp
-TIMED = "*_cost.py"  # without optimisation they say nothing
 Lines = dict[str, dict[int, int]]
 
 
@@ -69,11 +66,8 @@ def run_tests(build: native_builds.Build, tests: list[str], workers: str) -> int
     compared = subprocess.run(
         [native_builds.program(str(PROGRAM), build.folder / "compare", build.flags(PROGRAM))]
     )
-    rooms = [f"python_tests/{room}" for room in ROOMS if (ROOT / "python_tests" / room).exists()]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", workers, "-k", OTHERS]
-    command += [f"--ignore-glob={TIMED}"]
-    tested = subprocess.run([*command, *(tests or [*TESTS, *rooms])], cwd=ROOT, env=build.environment())
-    return compared.returncode or tested.returncode
+    tested = build.run_tests(tests or [*TESTS, *native_builds.room_tests()], workers)
+    return compared.returncode or tested
 
 
 def main() -> int:

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+ROOMS = ("masking", "graph", "contrastive", "eulerian")
+OTHERS = "not triton and not emulated and not cuda"  # backends that run no line of a cpu.cpp
+TIMED = "*_cost.py"  # without optimisation and under a sanitizer they say nothing
 LIBRARIES = {"emulated": "_C_emulated", "cpu": "_C_cpu"}
 RUNTIMES = {"address": "libasan.so", "undefined": "libubsan.so", "thread": "libtsan.so"}
 CXX = os.environ.get("CXX", "g++")
@@ -107,6 +110,18 @@ class Build:
             "UBSAN_OPTIONS": f"print_stacktrace=1:{common}",
             "TSAN_OPTIONS": f"{race}:{common}",
         }
+
+    def run_tests(self, tests: list[str], workers: str, halt: bool = False) -> int:
+        """pytest of what runs the CPU's kernels, on this build; its exit status. halt: as in environment."""
+        # What a sanitizer says as it ends the process is no output of a test: it must not be kept back.
+        ways = ["-q", "-p", "no:cacheprovider", "--capture=sys", f"--ignore-glob={TIMED}", "-k", OTHERS]
+        command = [sys.executable, "-m", "pytest", *ways, "-n", workers, *tests]
+        return subprocess.run(command, cwd=ROOT, env=self.environment(halt)).returncode
+
+
+def room_tests() -> list[str]:
+    folders = [f"python_tests/{room}" for room in ROOMS]
+    return [folder for folder in folders if (ROOT / folder).exists()]
 
 
 def program(source: str, to: Path, flags: list[str]) -> Path:

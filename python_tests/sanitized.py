@@ -4,9 +4,9 @@ python python_tests/sanitized.py cpu address,undefined
 python python_tests/sanitized.py emulated address,undefined thread
 
 Builds the CPU library, or the CUDA kernels on the emulated GPU, for each sanitizer; then runs every line of
-every operator that it serves (small ones where it is emulated) in a process of its own. Exit status 1 where
-a result is off or a sanitizer reports anything. What shows when a check is taken out of a CUDA kernel:
-mutations.py.
+every operator that it serves (small ones where it is emulated) in a process of its own, and for the CPU the
+rooms' own tests, which the first report ends. Exit status 1 where a result is off, a test fails or a
+sanitizer reports anything. What shows when a check is taken out of a CUDA kernel: mutations.py.
 """
 
 import argparse
@@ -147,6 +147,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=BACKENDS)
     parser.add_argument("sanitize", nargs="+", help="address,undefined or thread")
+    parser.add_argument("--workers", default="auto", help="of the rooms' tests")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     builds = [native_builds.Build(options.kind, sanitize) for sanitize in options.sanitize]
@@ -157,6 +158,8 @@ def main() -> int:
         print(f"building {build.folder.name} ...", flush=True)
         build.make()
         wrong += in_process(build) != 0
+        if build.kind == "cpu":
+            wrong += build.run_tests(native_builds.room_tests(), options.workers, halt=True) != 0
     return int(wrong > 0)
 
 

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -156,11 +155,11 @@ class Masker {
   void lay_out(int64_t at) {
     const int64_t frame = static_cast<int64_t>(cells_.size()), kept = request_.kept();
     const uint8_t* const hidden = request_.tile() == 1 ? hidden_.data() : to_cells();
-    bool* const mask = results_.mask + at * request_.cells();
+    uint8_t* const mask = reinterpret_cast<uint8_t*>(results_.mask + at * request_.cells());
     int64_t* const restore = results_.restore + at * request_.cells();
     Layout layout{results_.keep + at * kept, restore, 0, 0, kept};
     for (int64_t t = 0; t < request_.frames; ++t) {
-      std::memcpy(mask + t * frame, hidden, cells_.size());
+      std::copy_n(hidden, frame, mask + t * frame);  // unlike memcpy it takes a null pointer of an empty grid
       const int64_t found = sslkernels::patches::lay_out(hidden, frame, layout, keep_.data());
       layout.visible += found;
       layout.masked += frame - found;
