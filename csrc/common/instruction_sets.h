@@ -30,8 +30,7 @@ inline bool has_avx512() {
 
 template <class Function>
 Function* fitting(Function* plain, Function* avx2, Function* avx512) {
-  if (has_avx512()) return avx512;
-  return has_avx2() ? avx2 : plain;
+  return has_avx512() ? avx512 : has_avx2() ? avx2 : plain;
 }
 
 }  // namespace sslkernels
