@@ -28,7 +28,7 @@ def python(
     )
 
 
-def seconds(code: str, repeats: int = 5) -> float:
+def seconds(code: str, repeats: int = 3) -> float:
     """Least CPU seconds that the last statement of `code` takes, each time in a new process."""
     *before, last = code.split("; ")
     timed = "; ".join(
