@@ -321,7 +321,7 @@ def run_stages(sanitizers: list[str], chosen: list[int], seconds: float) -> list
 
 def summary(names: list[Site], missed: list[int], bare: list[str], strays: list[Site]) -> int:
     for number in missed:
-        print(f"{names[number]}: {names[number].check} is missed by nothing: needed? is there a line for it?")
+        print(f"{names[number]}: {names[number].check} is noticed by nothing: needed? has it a line?")
     for kernel in bare:
         print(f"{kernel} has no barrier and no IN_BOUNDS or CLAMPED")
     for site in strays:
@@ -347,7 +347,7 @@ def main() -> int:
     missed = run_stages(list(options.sanitize), chosen, options.seconds)
     wrong = summary(names, missed, [kernel for kernel, own in known.items() if not own], uncalled())
     took = time.monotonic() - before
-    print(f"{len(known)} kernels, {len(chosen)} checks, {len(missed)} missed by nothing; {took:.0f} s")
+    print(f"{len(known)} kernels, {len(chosen)} checks, {len(missed)} noticed by nothing; {took:.0f} s")
     return int(wrong > 0)
 
 

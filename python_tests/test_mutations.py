@@ -80,6 +80,6 @@ def test_what_nothing_misses_is_listed(capsys: pytest.CaptureFixture[str]) -> No
     assert mutations.summary(names, [], [], []) == 0
     assert mutations.summary(names, [0], ["a.cu: bare_kernel"], [names[1]]) == 3
     said = capsys.readouterr().out
-    assert f"{names[0]}: {names[0].check} is missed by nothing" in said
+    assert f"{names[0]}: {names[0].check} is noticed by nothing" in said
     assert "a.cu: bare_kernel has no barrier" in said
     assert f"{names[1]}: {names[1].check} is in no kernel" in said
