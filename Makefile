@@ -29,7 +29,7 @@ bench: $(VENV)/.test develop emulated
 emulation: $(VENV)/.test develop
 	$(PY) python_tests/sanitized.py emulated address,undefined thread
 
-# The same, and then without each barrier and bound check in turn: each must be missed.
+# The same, and then without each barrier and bound check in turn: a test must notice each.
 mutations: $(VENV)/.test develop
 	$(PY) python_tests/mutations.py $(ARGS)
 

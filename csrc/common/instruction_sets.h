@@ -4,7 +4,7 @@
 // `f` has variants, each a function with a name of its own: f_plain, which every machine runs and which says
 // what the others must give, f_avx2 and f_avx512. `f` itself calls the one that fits, found at its first
 // call: no machine runs an instruction that it lacks, also where a static initialiser calls. As every variant
-// can be called by name, python_tests/instruction_sets.cpp holds each that the processor has to the plain
+// can be called by name, csrc/instruction_sets/compare.cpp holds each that the processor has to the plain
 // one.
 #pragma once
 

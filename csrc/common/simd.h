@@ -19,7 +19,7 @@
 #define SSLK_CLONES
 #define SSLK_BYTE_CLONES
 #endif
-// For a template that such a function consists of.
+// For what such a function consists of. It may be a template itself.
 #define SSLK_INLINE inline __attribute__((always_inline))
 
 namespace sslkernels {

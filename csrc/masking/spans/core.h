@@ -351,8 +351,9 @@ struct Outputs {
 };
 
 template <class Id>
-SSLK_INLINE Outputs<Id> write_row(const Text<Id>& text, const Id* ids, int64_t spans,
-                                  const int64_t* kept_ends, const int64_t* hidden_ends, Outputs<Id> outputs) {
+SSLK_CLONES static Outputs<Id> corrupt_row(const Text<Id>& text, const Id* ids, int64_t spans,
+                                           const int64_t* kept_ends, const int64_t* hidden_ends,
+                                           Outputs<Id> outputs) {
   const Id* from = ids;
   const Id* const end = ids + text.width;
   int64_t kept_before = 0, hidden_before = 0, sentinel = text.sentinel_start;
@@ -367,22 +368,6 @@ SSLK_INLINE Outputs<Id> write_row(const Text<Id>& text, const Id* ids, int64_t s
     hidden_before += hidden;
   }
   return outputs;
-}
-
-[[maybe_unused]] SSLK_CLONES static Outputs<int64_t> corrupt_row(const Text<int64_t>& text,
-                                                                 const int64_t* ids, int64_t spans,
-                                                                 const int64_t* kept_ends,
-                                                                 const int64_t* hidden_ends,
-                                                                 Outputs<int64_t> outputs) {
-  return write_row(text, ids, spans, kept_ends, hidden_ends, outputs);
-}
-
-[[maybe_unused]] SSLK_CLONES static Outputs<int32_t> corrupt_row(const Text<int32_t>& text,
-                                                                 const int32_t* ids, int64_t spans,
-                                                                 const int64_t* kept_ends,
-                                                                 const int64_t* hidden_ends,
-                                                                 Outputs<int32_t> outputs) {
-  return write_row(text, ids, spans, kept_ends, hidden_ends, outputs);
 }
 
 template <class Id, class Loop>

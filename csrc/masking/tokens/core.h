@@ -31,9 +31,10 @@ SSLK_INLINE int64_t either(uint8_t flag, int64_t one, int64_t other) {
 
 // found[i] = ids[i], and the labels, except that "changed" still waits for what is replaced.
 template <class Id>
-SSLK_INLINE void label(Labels labels, const Id* __restrict ids, const uint8_t* __restrict eligible,
-                       const uint8_t* __restrict selected, int64_t n, int64_t ignore_index,
-                       Id* __restrict found, int64_t* __restrict scored) {
+SSLK_BYTE_CLONES static void label_ids(Labels labels, const Id* __restrict ids,
+                                       const uint8_t* __restrict eligible, const uint8_t* __restrict selected,
+                                       int64_t n, int64_t ignore_index, Id* __restrict found,
+                                       int64_t* __restrict scored) {
   if (labels == Labels::kOriginal) {
     for (int64_t i = 0; i < n; ++i) scored[i] = either(selected[i], ids[i], ignore_index);
   } else {
@@ -41,20 +42,6 @@ SSLK_INLINE void label(Labels labels, const Id* __restrict ids, const uint8_t* _
     for (int64_t i = 0; i < n; ++i) scored[i] = either(eligible[i], selected[i] & counts, ignore_index);
   }
   std::memcpy(found, ids, static_cast<size_t>(n) * sizeof(Id));
-}
-
-[[maybe_unused]] SSLK_BYTE_CLONES static void label_ids(Labels labels, const int64_t* ids,
-                                                        const uint8_t* eligible, const uint8_t* selected,
-                                                        int64_t n, int64_t ignore_index, int64_t* found,
-                                                        int64_t* scored) {
-  label(labels, ids, eligible, selected, n, ignore_index, found, scored);
-}
-
-[[maybe_unused]] SSLK_BYTE_CLONES static void label_ids(Labels labels, const int32_t* ids,
-                                                        const uint8_t* eligible, const uint8_t* selected,
-                                                        int64_t n, int64_t ignore_index, int32_t* found,
-                                                        int64_t* scored) {
-  label(labels, ids, eligible, selected, n, ignore_index, found, scored);
 }
 
 // The places of the flags that are set; returns how many. `places` holds n entries, rounded up to a multiple

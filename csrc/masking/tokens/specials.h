@@ -77,7 +77,7 @@ SSLK_INLINE bool flag_ordinary(const Id* __restrict ids, int64_t n, const FewRan
 }
 
 template <class Id>
-SSLK_INLINE bool flag_by_count(const Id* ids, int64_t n, const FewRanges& few, uint8_t* ordinary) {
+SSLK_BYTE_CLONES static bool flag_few(const Id* ids, int64_t n, const FewRanges& few, uint8_t* ordinary) {
   switch (few.count) {
     case 0:
       return flag_ordinary<0>(ids, n, few, ordinary);
@@ -90,16 +90,6 @@ SSLK_INLINE bool flag_by_count(const Id* ids, int64_t n, const FewRanges& few, u
     default:
       return flag_ordinary<4>(ids, n, few, ordinary);
   }
-}
-
-[[maybe_unused]] SSLK_BYTE_CLONES static bool flag_few(const int64_t* ids, int64_t n, const FewRanges& few,
-                                                       uint8_t* ordinary) {
-  return flag_by_count(ids, n, few, ordinary);
-}
-
-[[maybe_unused]] SSLK_BYTE_CLONES static bool flag_few(const int32_t* ids, int64_t n, const FewRanges& few,
-                                                       uint8_t* ordinary) {
-  return flag_by_count(ids, n, few, ordinary);
 }
 
 // Tells ordinary ids from special ones, and from those outside the vocabulary.
