@@ -10,6 +10,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
 
@@ -18,22 +19,42 @@ from benchmarks import results
 Call = Callable[[], object]
 
 
-def turns(calls: dict[str, Call], seconds: float, least: int = 5) -> dict[str, float]:
-    """Median seconds of each call, taken in turns, so that a drift of the machine meets all of them."""
+BLOCK = 0.02  # seconds
+
+
+class Timing(NamedTuple):
+    """Median seconds of a call: repeated, and the first of each block, which finds the caches cold."""
+
+    repeated: float
+    first: float
+
+
+def turns(calls: dict[str, Call], seconds: float, least: int = 5) -> dict[str, Timing]:
+    """The calls in turns, so that a drift of the machine meets all of them: each for a block of about BLOCK
+    seconds, as far as it is shorter, or once. `least`: how many turns at least.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
+    firsts: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     end = time.perf_counter() + seconds
     gc.disable()
     try:
-        while time.perf_counter() < end or len(times[next(iter(times))]) < least:
+        while time.perf_counter() < end or len(firsts[next(iter(firsts))]) < least:
             for name, call in calls.items():
-                start = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - start)
+                started = len(times[name])
+                block_end = time.perf_counter() + BLOCK
+                while len(times[name]) == started or time.perf_counter() < block_end:
+                    start = time.perf_counter()
+                    call()
+                    times[name].append(time.perf_counter() - start)
+                firsts[name].append(times[name][started])
     finally:
         gc.enable()
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {
+        name: Timing(statistics.median(values), statistics.median(firsts[name]))
+        for name, values in times.items()
+    }
 
 
 class Race:
@@ -58,17 +79,20 @@ class Race:
         scale: what a peer's time is multiplied by, where it works on a part of the problem only (a slow peer
         on 100 of 4,991 molecules: 49.91). floor: the least ratio promised; the table marks a lower one.
         """
-        medians = turns({"ours": ours, **peers}, seconds, least)
+        found = turns({"ours": ours, **peers}, seconds, least)
+        mine = found["ours"]
         ratios = {}
         for peer in peers:
-            peer_seconds = medians[peer] * (scale or {}).get(peer, 1.0)
-            ratios[peer] = peer_seconds / medians["ours"]
+            times = (scale or {}).get(peer, 1.0)
+            peer_seconds = found[peer].repeated * times
+            ratios[peer] = peer_seconds / mine.repeated
             results.add_row(
                 problem=problem,
                 peer=peer,
-                ours_seconds=medians["ours"],
+                ours_seconds=mine.repeated,
                 peer_seconds=peer_seconds,
                 ratio=ratios[peer],
+                first_ratio=found[peer].first * times / mine.first,
                 floor=(floor or {}).get(peer),
             )
         self._benchmark.extra_info.update(ratios)  # type: ignore[attr-defined]

@@ -18,8 +18,9 @@ Document = dict[str, Any]
 HEAD = """# Benchmarks
 
 Written by `python -m benchmarks.report` from `results/*.json`. A ratio is the peer's time over ours, both
-taken in turns in one process: above 1 we are faster. CPU rows: `make bench`; GPU rows: `benchmarks/gpu.sh`.
-What has no file here has not been measured.
+taken in turns in one process: above 1 we are faster. On a CPU a turn is a block of some 20 ms, and "first" is
+the ratio of the first calls of the blocks, which find the caches cold. CPU rows: `make bench`; GPU rows:
+`benchmarks/gpu.sh`. What has no file here has not been measured.
 """
 
 
@@ -31,7 +32,7 @@ def documents() -> list[Document]:
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Rows in Markdown; the columns of GPUs only where a row has them."""
     gpu = any(row.get("least_seconds") is not None for row in rows)
-    columns = ["problem", "peer", "ours", "peer's time", "ratio", "promised"]
+    columns = ["problem", "peer", "ours", "peer's time", "ratio", "first", "promised"]
     columns += ["least time", "our memory", "peer's memory"] if gpu else []
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:
@@ -43,7 +44,9 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             _seconds(row["ours_seconds"]),
             _seconds(row["peer_seconds"]),
         ]
-        cells += [f"{row['ratio']:.3g}{below}", "" if floor is None else f"{floor:.3g}"]
+        first = row.get("first_ratio")
+        cells += [f"{row['ratio']:.3g}{below}", "" if first is None else f"{first:.3g}"]
+        cells += ["" if floor is None else f"{floor:.3g}"]
         if gpu:
             least = row.get("least_seconds")
             cells += ["" if least is None else _seconds(least)]

@@ -102,15 +102,16 @@ def _seconds(value: float) -> str:
 
 
 def table() -> str:
-    """This run's rows: problem, peer, both times, the ratio, and the promised one."""
+    """This run's rows: problem, peer, both times, the ratio, that of first calls, and the promised one."""
     width = max((len(row["problem"]) for row in _rows), default=7)
-    header = f"\n{'problem':{width}}  {'peer':28}{'ours':>10}{'peer':>10}{'ratio':>9}{'floor':>8}"
+    header = f"\n{'problem':{width}}  {'peer':28}{'ours':>10}{'peer':>10}{'ratio':>9}{'first':>9}{'floor':>8}"
     lines = [header, "-" * len(header)]
     for row in sorted(_rows, key=_key):
         floor = "" if row["floor"] is None else f"{row['floor']:.3g}"
+        first = f"{row['first_ratio']:.3g}x" if "first_ratio" in row else ""
         below = "  below its floor" if row["floor"] is not None and row["ratio"] < row["floor"] else ""
         lines.append(
             f"{row['problem']:{width}}  {row['peer']:28}{_seconds(row['ours_seconds']):>10}"
-            f"{_seconds(row['peer_seconds']):>10}{row['ratio']:>8.3g}x{floor:>8}{below}"
+            f"{_seconds(row['peer_seconds']):>10}{row['ratio']:>8.3g}x{first:>9}{floor:>8}{below}"
         )
     return "\n".join(lines)

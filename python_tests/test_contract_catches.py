@@ -216,7 +216,7 @@ def test_wrong_fake(fake: Callable[..., Any], check: Callable[..., None]) -> Non
 
 def test_shapes_that_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     op = declare()
-    monkeypatch.setattr(op.shapes, "check_call", lambda args: None)
+    monkeypatch.setattr(op.shapes, "check", lambda values: None)
     with pytest.raises(AssertionError, match="a wrong x"):
         contract.assert_refuses(op, arguments())
 

@@ -46,6 +46,7 @@ def test_every_variant_gives_the_plain_bits(told: dict[str, str]) -> None:
             "draw_lanes_avx2",
             "draw_lanes_avx512",
             "list_set_avx512",
+            "mark_cells_avx512",
             "lay_out_avx512",
         }
 

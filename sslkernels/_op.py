@@ -33,6 +33,7 @@ from sslkernels._shapes import Shapes
 OPS: dict[str, "Op"] = {}
 BACKENDS = ("auto", "reference", "cpu", "cuda", "triton", "cuda-emulated")
 _KEYS = {"CPU": "cpu", "CUDA": "cuda"}
+_MOST_ACCEPTED = 1024  # ragged data has ever new sizes: what was accepted is forgotten past this many
 _PLAIN = {"bool": bool, "int": int, "SymInt": int, "float": float, "str": str}
 _CHECKS: dict[type, Callable[[str, Any], Any]] = {
     bool: _scalars.as_bool,
@@ -81,7 +82,9 @@ class Op:
         self.overload = getattr(getattr(torch.ops, namespace), self.name).default
         self.arguments = tuple(argument.name for argument in self.overload._schema.arguments)
         self.results = tuple(result.name for result in self.overload._schema.returns)
-        self.shapes = Shapes(shapes, self.arguments)
+        self.shapes = Shapes(shapes)
+        self._places = [self.arguments.index(entry.name) for entry in self.shapes.entries]
+        self._accepted: set[tuple[object, ...]] = set()  # shapes, dtypes, devices and types of calls
         kinds = [_PLAIN.get(str(argument.type)) for argument in self.overload._schema.arguments]
         self._plain = [at for at, kind in enumerate(kinds) if kind is not None]
         self._kinds = [kind for kind in kinds if kind is not None]
@@ -100,16 +103,36 @@ class Op:
         _scope.declare(self)
 
     def __call__(self, *args: Any) -> Any:
-        if not torch.compiler.is_compiling():  # traced calls are checked by the fake kernel
-            self.shapes.check_call(args)
-            if [type(args[at]) for at in self._plain] != self._kinds:
-                args = self._with_plain(args)
-            try:
-                return self.overload(*args)
-            except RuntimeError:
-                self._with_plain(args)  # names an int past 64 bits, where torch speaks of types
-                raise
-        return self.overload(*args)
+        if torch.compiler.is_compiling():  # traced calls are checked by the fake kernel
+            return self.overload(*args)
+        return self.eager(*args)
+
+    def eager(self, *args: Any) -> Any:
+        """The call, by who knows that it is not traced."""
+        call: list[object] = []
+        for value in args:
+            if isinstance(value, Tensor):
+                call += (value.shape, value.dtype, value.device)
+            else:
+                call.append(type(value))
+        signature = tuple(call)
+        if signature not in self._accepted:
+            args = self._accept(args, signature)
+        try:
+            return self.overload(*args)
+        except RuntimeError:
+            self._with_plain(args)  # names an int past 64 bits, where torch speaks of types
+            raise
+
+    def _accept(self, args: tuple[Any, ...], signature: tuple[object, ...]) -> tuple[Any, ...]:
+        """Check a call that is not like an earlier one; numbers come back as the schema has them."""
+        self.shapes.check([args[place] for place in self._places])
+        if [type(args[at]) for at in self._plain] != self._kinds:
+            return self._with_plain(args)
+        if len(self._accepted) >= _MOST_ACCEPTED:
+            self._accepted.clear()
+        self._accepted.add(signature)
+        return args
 
     def _with_plain(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Numbers, flags and words as the schema has them; torch would take a float or None for a flag."""

@@ -27,7 +27,6 @@ KINDS: dict[str, tuple[torch.dtype, ...] | None] = {
     "bool": (torch.bool,),
     "any": None,
 }
-_MOST_ACCEPTED = 1024  # ragged data has ever new sizes: what was accepted is forgotten past this many
 _DIMENSION = re.compile(r"(\d*)([A-Z]\w*)?(?:\+(\d+))?$")
 
 
@@ -129,27 +128,8 @@ class Entry:
 class Shapes:
     """The parsed line; `check` raises ValueError or TypeError in one line that names the argument."""
 
-    def __init__(self, line: str, arguments: tuple[str, ...]) -> None:
+    def __init__(self, line: str) -> None:
         self.entries = tuple(Entry.parse(text) for text in line.split(";") if text.strip())
-        self._places = tuple(arguments.index(entry.name) for entry in self.entries)
-        self._accepted: set[tuple[object, ...]] = set()
-
-    def check_call(self, args: tuple[object, ...]) -> None:
-        """The check of an eager call: what was accepted once is looked up, in a third of the time."""
-        signature: list[object] = []
-        for place in self._places:
-            value = args[place]
-            if isinstance(value, Tensor):
-                signature += (value.shape, value.dtype, value.device)
-            else:
-                signature.append(type(value))
-        key = tuple(signature)
-        if key in self._accepted:
-            return
-        self.check([args[place] for place in self._places])
-        if len(self._accepted) >= _MOST_ACCEPTED:
-            self._accepted.clear()
-        self._accepted.add(key)
 
     def check(self, values: Sequence[object]) -> None:
         """Check the tensor arguments, in the order of the shape line."""

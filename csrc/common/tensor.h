@@ -10,6 +10,7 @@
 #include <torch/headeronly/util/Half.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <limits>
 #include <mutex>
@@ -55,6 +56,35 @@ inline Tensor in_order(const Tensor& tensor) {
 
 inline std::optional<Tensor> in_order(const std::optional<Tensor>& tensor) {
   return tensor.has_value() ? std::optional<Tensor>(in_order(*tensor)) : std::nullopt;
+}
+
+// glibc gives what is free at the end of its heap back to the system as soon as that is more than twice the
+// largest block that was ever freed, and takes it anew for the next call's results: a page fault for every
+// 4 KiB of them, which costs more than what is written there. Once it has seen a block of 32 MB, as the first
+// step of a training shows it, it keeps 64 MB. This shows it one, of address space alone.
+inline void keep_freed_memory() {
+#if defined(__GLIBC__)
+  static const bool shown = [] {
+    void* volatile block = std::malloc((size_t{32} << 20) - (size_t{64} << 10));
+    std::free(block);
+    return true;
+  }();
+  (void)shown;
+#endif
+}
+
+// Memory for a result on the device of `like`, with its dtype unless one is given. torch::stable::new_empty
+// looks its operator up by name at each call, which takes as long again as the allocation.
+inline Tensor new_tensor(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
+                         std::optional<ScalarType> dtype = std::nullopt) {
+  int32_t type =
+      torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype.value_or(like.scalar_type())));
+  AtenTensorHandle made;
+  keep_freed_memory();
+  TORCH_ERROR_CODE_CHECK(aoti_torch_aten_new_empty(like.get(), sizes.data(),
+                                                   static_cast<int64_t>(sizes.size()), &type, nullptr,
+                                                   nullptr, 0, nullptr, &made));
+  return Tensor(made);
 }
 
 // A null pointer stands for an absent optional tensor.

@@ -120,6 +120,87 @@ bool same_layout(LayOut* variant, const Fenced<uint8_t>& hidden, int64_t n) {
   return same;
 }
 
+// The stages that one pass replaces; -1 where they would have to look at each id.
+template <class Id>
+int64_t mark_by_stages(const tokens::Cells<Id>& cells, const tokens::FewRanges& few) {
+  std::vector<uint8_t> eligible(static_cast<size_t>(cells.n));
+  if (!tokens::flag_few(cells.ids, cells.n, few, eligible.data())) return -1;
+  tokens::both(cells.words_choose, eligible.data(), cells.n, cells.selected);
+  tokens::label_ids<Id>(cells.labels, cells.ids, eligible.data(), cells.selected, cells.n, cells.ignore_index,
+                        cells.found, cells.scored);
+  return tokens::list_set_plain(cells.selected, cells.n, cells.places);
+}
+
+#if defined(SSLK_X86)
+template <class Id>
+using Mark = int64_t(const tokens::Cells<Id>&, const tokens::FewRanges&);
+
+template <class Id>
+bool same_marks(Mark<Id>* variant, const Fenced<Id>& ids, const Fenced<uint8_t>& flags, int64_t n,
+                const tokens::FewRanges& few) {
+  bool same = true;
+  for (const auto labels : {tokens::Labels::kOriginal, tokens::Labels::kSelected, tokens::Labels::kChanged}) {
+    const Fenced<Id> found0(n), found1(n);
+    const Fenced<int64_t> scored0(n), scored1(n);
+    const Fenced<uint8_t> selected0(n), selected1(n);
+    const Fenced<uint32_t> places0(padded(n, kLanes)), places1(padded(n, kLanes));
+    const int64_t ignored = int64_t{-3} << 40;
+    const int64_t count = mark_by_stages<Id>({ids.data(), flags.data(), n, labels, ignored, found0.data(),
+                                              scored0.data(), selected0.data(), places0.data()},
+                                             few);
+    same &= variant({ids.data(), flags.data(), n, labels, ignored, found1.data(), scored1.data(),
+                     selected1.data(), places1.data()},
+                    few) == count;
+    same &= found1.untouched_before(0) && scored1.untouched_before(0) && selected1.untouched_before(0) &&
+            places1.untouched_before(0);
+    if (count < 0) continue;
+    same &= std::equal(found1.data(), found1.data() + n, found0.data()) &&
+            std::equal(scored1.data(), scored1.data() + n, scored0.data()) &&
+            std::equal(selected1.data(), selected1.data() + n, selected0.data()) &&
+            std::equal(places1.data(), places1.data() + count, places0.data());
+  }
+  return same;
+}
+
+// Ids inside the vocabulary, some of them special; then, in `places` places, one that is not.
+template <class Id>
+bool marks_agree_on(Mark<Id>* variant, int64_t n, int64_t places, const tokens::FewRanges& few,
+                    std::mt19937& any) {
+  const Fenced<Id> ids(n);
+  const Fenced<uint8_t> flags(n);
+  for (int64_t i = 0; i < n; ++i) {
+    ids[i] = static_cast<Id>(any() % 120);
+    flags[i] = any() % 3 == 0 ? 1 : 0;
+  }
+  bool same = same_marks(variant, ids, flags, n, few);
+  for (int64_t place = 0; place < std::min(places, n); ++place) {
+    const int64_t i = place * n / places;
+    const Id kept = ids[i];
+    for (const int64_t off : {int64_t{120}, int64_t{-1}, int64_t{INT32_MIN}, int64_t{1} << 31,
+                              int64_t{5} << 32, INT64_MIN, INT64_MAX}) {
+      ids[i] = static_cast<Id>(off);
+      same &= same_marks(variant, ids, flags, n, few);
+    }
+    ids[i] = kept;
+  }
+  return same;
+}
+
+template <class Id>
+bool marks_agree(Mark<Id>* variant) {
+  std::mt19937 any(4);
+  bool same = true;
+  for (size_t count = 0; count <= tokens::FewRanges::kMost; ++count) {
+    for (const uint32_t vocabulary : {120u, std::numeric_limits<uint32_t>::max()}) {
+      const tokens::FewRanges few{{0, 50, 99, static_cast<uint32_t>(-7)}, {0, 20, 0, 3}, count, vocabulary};
+      for (int64_t n = 0; n <= 67; ++n) same &= marks_agree_on<Id>(variant, n, n == 37 ? n : 1, few, any);
+      same &= marks_agree_on<Id>(variant, 1003, 10, few, any);
+    }
+  }
+  return same;
+}
+#endif
+
 // check(flags, n): all patterns of a vector's width, all sizes up to some hundreds, a long one.
 template <class Check>
 bool over_flags(int width, const Check& check) {
@@ -188,6 +269,10 @@ int compare() {
   right &= tell("draw_lanes_avx2", has_avx2(), draws_agree, draw_lanes_avx2);
   right &= tell("draw_lanes_avx512", has_avx512(), draws_agree, draw_lanes_avx512);
   right &= tell("list_set_avx512", has_avx512(), lists_agree, tokens::list_set_avx512);
+  const auto marks = [](Mark<int64_t>* variant) {
+    return marks_agree(variant) && marks_agree<int32_t>(tokens::mark_cells_avx512);
+  };
+  right &= tell("mark_cells_avx512", has_avx512(), marks, tokens::mark_cells_avx512<int64_t>);
   right &= tell("lay_out_avx512", has_avx512(), layouts_agree, patches::lay_out_avx512);
 #endif
   return right ? 0 : 1;

@@ -9,12 +9,8 @@
 namespace sslkernels::tokens {
 namespace {
 
-Tensor new_integers(const Tensor& like, const std::vector<int64_t>& shape, ScalarType dtype) {
-  return torch::stable::new_empty(like, shape, dtype);
-}
-
 Tensor to_tensor(const Tensor& like, const std::vector<int64_t>& values) {
-  Tensor result = new_integers(like, {static_cast<int64_t>(values.size())}, ScalarType::Long);
+  Tensor result = new_tensor(like, {static_cast<int64_t>(values.size())}, ScalarType::Long);
   std::copy(values.begin(), values.end(), result.mutable_data_ptr<int64_t>());
   return result;
 }
@@ -29,9 +25,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pair_columns_cpu(const Tensor& edge_i
                      features.const_data_ptr<int64_t>(), features.size(1)});
   const std::vector<int64_t> ptr = pairs.find(TorchLoop{});
   const int64_t walked = ptr.back();
-  Tensor walk_index = new_integers(index, {2, walked}, ScalarType::Long);
-  Tensor column = new_integers(index, {walked}, ScalarType::Long);
-  Tensor kind = new_integers(index, {walked}, ScalarType::Int);
+  Tensor walk_index = new_tensor(index, {2, walked}, ScalarType::Long);
+  Tensor column = new_tensor(index, {walked}, ScalarType::Long);
+  Tensor kind = new_tensor(index, {walked}, ScalarType::Int);
   int64_t* const out = walk_index.mutable_data_ptr<int64_t>();
   pairs.write(TorchLoop{}, ptr.data(),
               {out, out + walked, column.mutable_data_ptr<int64_t>(), kind.mutable_data_ptr<int32_t>()});
@@ -57,8 +53,8 @@ std::tuple<Tensor, Tensor, Tensor> encode_tokens_cpu(
   const std::vector<int64_t> offsets = encoder.plan(TorchLoop{});
   const std::vector<int64_t> shape =
       stacked ? std::vector<int64_t>{offsets.back(), vocabulary.row()} : std::vector<int64_t>{offsets.back()};
-  Tensor tokens = new_integers(ids, shape, ScalarType::Int);
-  Tensor groups = new_integers(ids, {offsets.back()}, ScalarType::Long);
+  Tensor tokens = new_tensor(ids, shape, ScalarType::Int);
+  Tensor groups = new_tensor(ids, {offsets.back()}, ScalarType::Long);
   encoder.write(TorchLoop{}, offsets.data(), tokens.mutable_data_ptr<int32_t>(),
                 groups.mutable_data_ptr<int64_t>());
   return {tokens, to_tensor(ids, offsets), groups};
@@ -77,10 +73,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> decode_tokens_cpu(const Tensor& token
                                  offsets.const_data_ptr<int64_t>(), graphs);
     const std::vector<Counts> counts = decoder.count(TorchLoop{});
     const int64_t columns = counts.back().columns, count = counts.back().nodes;
-    Tensor edge_index = new_integers(ptr, {2, columns}, ScalarType::Long);
-    Tensor graph_ptr = new_integers(ptr, {graphs + 1}, ScalarType::Long);
-    Tensor node_features = new_integers(ptr, {count, vocabulary.node_columns()}, ScalarType::Long);
-    Tensor edge_features = new_integers(ptr, {columns, vocabulary.edge_columns()}, ScalarType::Long);
+    Tensor edge_index = new_tensor(ptr, {2, columns}, ScalarType::Long);
+    Tensor graph_ptr = new_tensor(ptr, {graphs + 1}, ScalarType::Long);
+    Tensor node_features = new_tensor(ptr, {count, vocabulary.node_columns()}, ScalarType::Long);
+    Tensor edge_features = new_tensor(ptr, {columns, vocabulary.edge_columns()}, ScalarType::Long);
     decoder.write(TorchLoop{}, counts,
                   {edge_index.mutable_data_ptr<int64_t>(), columns, node_features.mutable_data_ptr<int64_t>(),
                    edge_features.mutable_data_ptr<int64_t>()});
@@ -99,10 +95,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> pack_rows_cpu(const Tensor& ptr, int6
   const int64_t count = static_cast<int64_t>(segments.size());
   int64_t places = 0;
   for (const Segment& segment : segments) places += segment.length;
-  Tensor segment_ptr = new_integers(ptr, {count + 1}, ScalarType::Long);
-  Tensor graph = new_integers(ptr, {count}, ScalarType::Long);
-  Tensor source = new_integers(ptr, {places / max_tokens, max_tokens}, ScalarType::Long);
-  Tensor positions = new_integers(ptr, {places / max_tokens, max_tokens}, ScalarType::Long);
+  Tensor segment_ptr = new_tensor(ptr, {count + 1}, ScalarType::Long);
+  Tensor graph = new_tensor(ptr, {count}, ScalarType::Long);
+  Tensor source = new_tensor(ptr, {places / max_tokens, max_tokens}, ScalarType::Long);
+  Tensor positions = new_tensor(ptr, {places / max_tokens, max_tokens}, ScalarType::Long);
   int64_t* const starts = segment_ptr.mutable_data_ptr<int64_t>();
   starts[0] = 0;
   for (int64_t i = 0; i < count; ++i) starts[i + 1] = starts[i] + segments[i].length;

@@ -7,10 +7,6 @@
 namespace sslkernels {
 namespace {
 
-Tensor new_tensor(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
-  return torch::stable::new_empty(like, sizes, dtype);
-}
-
 std::tuple<Tensor, Tensor, Tensor> serialize_cpu(const Tensor& edge_index, const Tensor& graph_ptr,
                                                  const std::optional<Tensor>& edge_ptr, bool undirected,
                                                  bool closed, bool shuffle,

@@ -180,7 +180,7 @@ class HostBatch {
 };
 
 Tensor zeros(const Tensor& like, int64_t count) {
-  Tensor made = torch::stable::new_empty(like, {count}, ScalarType::Long);
+  Tensor made = new_tensor(like, {count}, ScalarType::Long);
   torch::stable::fill_(made, 0);
   return made;
 }
@@ -206,7 +206,7 @@ Walkers walkers_for(const Tensor& like, int64_t graphs, const Sizes& largest) {
   scratch.stride = walks::carve(measured, nullptr, scratch.nodes, scratch.columns);
   const int64_t wanted = std::min({graphs, kMostWalkers, kMostScratch / scratch.stride});
   const int64_t blocks = std::max<int64_t>(1, (wanted + kWalkThreads - 1) / kWalkThreads);
-  Tensor memory = torch::stable::new_empty(like, {blocks * kWalkThreads * scratch.stride}, ScalarType::Byte);
+  Tensor memory = new_tensor(like, {blocks * kWalkThreads * scratch.stride}, ScalarType::Byte);
   scratch.memory = reinterpret_cast<char*>(memory.mutable_data_ptr<uint8_t>());
   return {memory, scratch, blocks};
 }
@@ -215,9 +215,7 @@ using Walk = std::tuple<Tensor, Tensor, Tensor>;
 
 template <class Id>
 Walk walk_batch(const Batch<Id>& batch, const Tensor& like, void* stream) {
-  const auto new_steps = [&](int64_t count) {
-    return torch::stable::new_empty(like, {count}, ScalarType::Int);
-  };
+  const auto new_steps = [&](int64_t count) { return new_tensor(like, {count}, ScalarType::Int); };
   std::optional<HostBatch<Id>> host;
   if (values_are_checked()) {
     host.emplace(batch, stream);

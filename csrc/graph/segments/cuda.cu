@@ -222,7 +222,7 @@ __global__ void check_ptr_kernel(const Id* ptr, int64_t segments, int64_t rows, 
 template <class Id>
 void check_ptr(const Tensor& ptr, int64_t segments, int64_t rows, void* stream) {
   // -1 is the largest of unsigned numbers.
-  Tensor first = torch::stable::new_empty(ptr, {1}, ScalarType::Long);
+  Tensor first = new_tensor(ptr, {1}, ScalarType::Long);
   torch::stable::fill_(first, -1);
   auto* found = reinterpret_cast<unsigned long long*>(first.mutable_data_ptr<int64_t>());
   launch(&check_ptr_kernel<Id>, blocks_for(segments + 1, kThreads), kThreads, 0, stream,
@@ -276,7 +276,7 @@ Tensor segment_softmax_cuda(const Tensor& x_any, const Tensor& ptr_any) {
     if (values_are_checked()) check_ptr<Id>(ptr, sizes.segments, sizes.rows, device.stream());
     return dispatch_float(x.scalar_type(), "x", [&](auto zero) {
       using T = decltype(zero);
-      Tensor out = torch::stable::empty_like(x);
+      Tensor out = new_tensor(x, x.sizes());
       const Softmax<T> data{x.const_data_ptr<T>(), out.mutable_data_ptr<T>()};
       launch_both(&short_softmax_kernel<T, Id>, &long_softmax_kernel<T, Id>, data, ptr.const_data_ptr<Id>(),
                   sizes, device.stream());
@@ -295,7 +295,7 @@ Tensor segment_softmax_backward_cuda(const Tensor& grad_any, const Tensor& out_a
     if (values_are_checked()) check_ptr<Id>(ptr, sizes.segments, sizes.rows, device.stream());
     return dispatch_float(out.scalar_type(), "out", [&](auto zero) {
       using T = decltype(zero);
-      Tensor grad_x = torch::stable::empty_like(out);
+      Tensor grad_x = new_tensor(out, out.sizes());
       const SoftmaxBackward<T> data{grad_out.const_data_ptr<T>(), out.const_data_ptr<T>(),
                                     grad_x.mutable_data_ptr<T>()};
       launch_both(&short_backward_kernel<T, Id>, &long_backward_kernel<T, Id>, data, ptr.const_data_ptr<Id>(),

@@ -93,7 +93,7 @@ class Operands {
   const A* bias() const { return bias_.data(); }
 
   Tensor empty(int64_t rows, int64_t columns) const {
-    return torch::stable::new_empty(hidden_, {rows, columns}, accumulator_type(hidden_));
+    return new_tensor(hidden_, {rows, columns}, accumulator_type(hidden_));
   }
 
   Tensor tile_buffer() const { return empty(chunk_rows, tile_classes); }
@@ -282,16 +282,16 @@ class Gradients {
     const ScalarType dtype = kSums ? accumulator_type(like) : like.scalar_type();
     const int64_t classes = operands.classes(), count = scored_.size();
     if (needs[0]) {
-      hidden = torch::stable::new_empty(like, {rows, width_}, dtype);
+      hidden = new_tensor(like, {rows, width_}, dtype);
       packed_ = kSums ? *hidden : operands.empty(count, width_);
     }
     if (needs[1]) {
-      weight = torch::stable::new_empty(like, {classes, width_}, dtype);
+      weight = new_tensor(like, {classes, width_}, dtype);
       if (count == 0) torch::stable::zero_(*weight);
       weight_sum_ = kSums ? *weight : operands.empty(operands.tile_classes, width_);
     }
     if (needs[2]) {
-      bias = torch::stable::new_empty(like, {classes}, dtype);
+      bias = new_tensor(like, {classes}, dtype);
       bias_sum_.resize(classes);
     }
   }

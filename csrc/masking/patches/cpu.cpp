@@ -34,9 +34,9 @@ std::tuple<Tensor, Tensor, Tensor> patch_mask_cpu(const Tensor& sample_ids, int6
                             stream_key(seed, step)};
   check(request);
   const int64_t batch = request.batch, cells = request.cells();
-  Tensor mask = torch::stable::new_empty(ids, {batch, views, cells}, ScalarType::Bool);
-  Tensor keep = torch::stable::new_empty(ids, {batch, views, request.kept()});
-  Tensor restore = torch::stable::new_empty(ids, {batch, views, cells});
+  Tensor mask = new_tensor(ids, {batch, views, cells}, ScalarType::Bool);
+  Tensor keep = new_tensor(ids, {batch, views, request.kept()});
+  Tensor restore = new_tensor(ids, {batch, views, cells});
   const MaskResults results{mask.mutable_data_ptr<bool>(), keep.mutable_data_ptr<int64_t>(),
                             restore.mutable_data_ptr<int64_t>()};
   patch_mask(TorchLoop{}, request, results);
@@ -84,7 +84,7 @@ Tensor gather_visible_cpu(const Tensor& x_any, const Tensor& keep_any, int64_t c
   return dispatch_integer(keep.scalar_type(), "keep", [&](auto id) {
     using Id = decltype(id);
     check_indices<Id>("keep", keep, cells);
-    Tensor visible = torch::stable::new_empty(x, sizes);
+    Tensor visible = new_tensor(x, sizes);
     copy_rows(TorchLoop{}, bytes_of(x), keep.const_data_ptr<Id>(), nullptr, keep.size(0), entries_of(keep),
               cells, x.size(2) * static_cast<int64_t>(x.element_size()),
               static_cast<char*>(visible.mutable_data_ptr()));
@@ -105,7 +105,7 @@ Tensor gather_visible_backward_cpu(const Tensor& grad_any, const Tensor& keep_an
     check_indices<Id>("keep", keep, cells);
     return dispatch_float(grad.scalar_type(), "grad_visible", [&](auto zero) {
       using T = decltype(zero);
-      Tensor grad_x = torch::stable::new_empty(grad, {keep.size(0), cells, columns});
+      Tensor grad_x = new_tensor(grad, {keep.size(0), cells, columns});
       sum_by_index(TorchLoop{}, grad.const_data_ptr<T>(), keep.const_data_ptr<Id>(), keep.size(0),
                    entries_of(keep), cells, columns, grad_x.mutable_data_ptr<T>());
       return grad_x;
@@ -131,7 +131,7 @@ Tensor scatter_visible_cpu(const Tensor& visible_any, const Tensor& restore_any,
   return dispatch_integer(restore.scalar_type(), "restore", [&](auto id) {
     using Id = decltype(id);
     check_restore<Id>(restore, kept);
-    Tensor out = torch::stable::new_empty(visible, {restore.size(0), restore.size(1), fill.size(0)});
+    Tensor out = new_tensor(visible, {restore.size(0), restore.size(1), fill.size(0)});
     copy_rows(TorchLoop{}, bytes_of(visible), restore.const_data_ptr<Id>(), bytes_of(fill), restore.size(0),
               restore.size(1), kept, fill.size(0) * static_cast<int64_t>(fill.element_size()),
               static_cast<char*>(out.mutable_data_ptr()));
@@ -152,12 +152,12 @@ std::tuple<std::optional<Tensor>, std::optional<Tensor>> scatter_visible_backwar
       using T = decltype(zero);
       const T* const data = grad.const_data_ptr<T>();
       if (needs[0]) {
-        grad_visible = torch::stable::new_empty(grad, {rows, kept, columns});
+        grad_visible = new_tensor(grad, {rows, kept, columns});
         sum_by_index(TorchLoop{}, data, index, rows, entries, kept, columns,
                      grad_visible->mutable_data_ptr<T>());
       }
       if (needs[1]) {
-        grad_fill = torch::stable::new_empty(grad, {columns});
+        grad_fill = new_tensor(grad, {columns});
         sum_hidden(TorchLoop{}, data, index, rows, entries, kept, columns, grad_fill->mutable_data_ptr<T>());
       }
     });

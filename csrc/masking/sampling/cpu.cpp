@@ -33,7 +33,7 @@ Tensor sample_tokens_cpu(const Tensor& logits, const std::optional<Tensor>& allo
       allowed.has_value() ? std::optional<Tensor>(with_rows(*allowed)) : std::nullopt;
   const std::optional<Tensor> held_ids = in_order(sample_ids);
   const std::vector<double> temperatures = widened(row_temperature);
-  Tensor tokens = torch::stable::new_empty(held, {held.size(0)}, ScalarType::Long);
+  Tensor tokens = new_tensor(held, {held.size(0)}, ScalarType::Long);
   dispatch_float(held.scalar_type(), "logits", [&](auto zero) {
     using T = decltype(zero);
     Request<T> request;

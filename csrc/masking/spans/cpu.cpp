@@ -42,7 +42,7 @@ Tensor span_mask_cpu(const Tensor& lengths, const std::optional<Tensor>& sample_
   const HeldRows rows(lengths, sample_ids, max_length, seed, step);
   require(std::isfinite(rate) && rate >= 0, "rate must be finite and at least 0");
   require(span >= 1, "span must be at least 1");
-  Tensor mask = torch::stable::new_empty(lengths, {lengths.size(0), max_length}, ScalarType::Bool);
+  Tensor mask = new_tensor(lengths, {lengths.size(0), max_length}, ScalarType::Bool);
   span_mask(TorchLoop{}, *rows, max_length, rate, span, min_spans, mask.mutable_data_ptr<bool>());
   return mask;
 }
@@ -53,7 +53,7 @@ Tensor geometric_span_groups_cpu(const Tensor& lengths, const std::optional<Tens
   const HeldRows rows(lengths, sample_ids, max_length, seed, step);
   require(budget >= 0 && budget <= 1, "budget must lie in [0, 1]");
   require(std::is_sorted(limits.begin(), limits.end()), "limits must ascend");
-  Tensor groups = torch::stable::new_empty(lengths, {lengths.size(0), max_length}, ScalarType::Int);
+  Tensor groups = new_tensor(lengths, {lengths.size(0), max_length}, ScalarType::Int);
   geometric_span_groups(TorchLoop{}, *rows, max_length, budget, limits, groups.mutable_data_ptr<int32_t>());
   return groups;
 }
@@ -69,8 +69,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> span_corruption_cpu(const Tensor& ids
   require(std::isfinite(mean_span) && mean_span > 0, "mean_span must be finite and positive");
   const Tensor held = in_order(ids);
   const int64_t batch = ids.size(0);
-  Tensor input_lengths = torch::stable::new_empty(held, {batch}, ScalarType::Long);
-  Tensor target_lengths = torch::stable::new_empty(held, {batch}, ScalarType::Long);
+  Tensor input_lengths = new_tensor(held, {batch}, ScalarType::Long);
+  Tensor target_lengths = new_tensor(held, {batch}, ScalarType::Long);
   Tensor inputs, targets;
   dispatch_integer(ids.scalar_type(), "ids", [&](auto zero) {
     using Id = decltype(zero);
@@ -85,8 +85,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> span_corruption_cpu(const Tensor& ids
     text.check();
     const Widths widths = measure(*rows, text, input_lengths.mutable_data_ptr<int64_t>(),
                                   target_lengths.mutable_data_ptr<int64_t>());
-    inputs = torch::stable::new_empty(held, {batch, widths.inputs});
-    targets = torch::stable::new_empty(held, {batch, widths.targets});
+    inputs = new_tensor(held, {batch, widths.inputs});
+    targets = new_tensor(held, {batch, widths.targets});
     span_corruption(TorchLoop{}, *rows, text, widths, inputs.mutable_data_ptr<Id>(),
                     targets.mutable_data_ptr<Id>());
   });

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/philox_lanes.h"
+#include "mark.h"
 #include "replacement.h"
 #include "request.h"
 #include "specials.h"
@@ -124,7 +125,9 @@ class Corruptor {
         results_(results),
         specials_(request.special_ids),
         flagger_(specials_, request.vocab_size),
-        whole_(request.grouped() || request.min_selected > 0 || request.row_min_selected != nullptr) {
+        whole_(request.grouped() || request.min_selected > 0 || request.row_min_selected != nullptr),
+        marks_(can_mark() && !whole_ && request.columns == 1 && request.maskable == nullptr &&
+               flagger_.few()) {
     check(request_);
     if (!request_.draws_random()) return;
     if (request_.clusters.cluster_of != nullptr) {
@@ -186,13 +189,36 @@ class Corruptor {
   }
 
   void corrupt_part(const Span& span, Workspace& space) const {
-    select(span, space);
     const int64_t columns = request_.columns, cells = (span.end - span.first) * columns;
     const int64_t offset = (request_.begin_of(span.sample) + span.first) * columns;
-    const auto* const selected = reinterpret_cast<const uint8_t*>(results_.selected + offset);
-    const int64_t listed = list_set(selected, cells, space.places.data());
+    int64_t listed = marks_ ? mark(span, offset, space) : -1;
+    if (listed < 0) {
+      select(span, space);
+      const auto* const selected = reinterpret_cast<const uint8_t*>(results_.selected + offset);
+      listed = list_set(selected, cells, space.places.data());
+    }
     draw_changes(span, listed, space);
     replace(offset, listed, space);
+  }
+
+  // What select() does and what is selected, listed; -1 where it has to be done by stages.
+  int64_t mark(const Span& span, int64_t offset, Workspace& space) const {
+    const int64_t n = span.end - span.first;
+    const uint64_t limit = request_.limit_of(span.sample);
+    if (limit == 0 || limit >= kCertain) return -1;
+    space.ahead = memory_after(offset, n);
+    draw_choice(request_.key, request_.sample_id(span.sample), span.first, n, limit, space.flags.data(),
+                &space.ahead);
+    const Cells<Id> cells{request_.ids + offset,
+                          space.flags.data(),
+                          n,
+                          request_.labels,
+                          request_.ignore_index,
+                          results_.found + offset,
+                          results_.scored + offset,
+                          reinterpret_cast<uint8_t*>(results_.selected + offset),
+                          space.places.data()};
+    return mark_cells(cells, *flagger_.few());
   }
 
   // What is selected, and the labels; ids are copied.
@@ -272,7 +298,8 @@ class Corruptor {
     }
     uint8_t* const units = request_.grouped() ? space.chosen.data() : chosen;
     if (limit > 0 && limit < kCertain) {
-      choose(request_.key, sample, span.first, n, limit, leads, space.flags.data(), units, &space.ahead);
+      draw_choice(request_.key, sample, span.first, n, limit, space.flags.data(), &space.ahead);
+      both(space.flags.data(), leads, n, units);
     } else if (limit == 0) {
       std::fill_n(units, n, uint8_t{0});
     } else {
@@ -353,10 +380,14 @@ class Corruptor {
     } else if (uniform_draw_) {
       uniform_draw_->draw(space.token_words.data(), ids, places, listed, request_.exclude_original, drawn);
     }
-    for (int64_t i = 0; i < listed; ++i) {  // as conditional moves: an action cannot be guessed
-      const uint64_t action = space.actions[i];
-      const Id kept = action < random ? static_cast<Id>(drawn[i]) : ids[places[i]];
-      found[places[i]] = action < mask ? mask_id : kept;
+    if (mask == 0 && random == kCertain) {
+      for (int64_t i = 0; i < listed; ++i) found[places[i]] = static_cast<Id>(drawn[i]);
+    } else {
+      for (int64_t i = 0; i < listed; ++i) {  // as conditional moves: an action cannot be guessed
+        const uint64_t action = space.actions[i];
+        const Id kept = action < random ? static_cast<Id>(drawn[i]) : ids[places[i]];
+        found[places[i]] = action < mask ? mask_id : kept;
+      }
     }
     if (request_.labels != Labels::kChanged) return;
     int64_t* const scored = results_.scored + offset;
@@ -383,7 +414,8 @@ class Corruptor {
   Results<Id> results_;
   Specials specials_;
   Flagger flagger_;
-  bool whole_;
+  bool whole_;  // a span is a whole sample
+  bool marks_;  // one pass selects, copies, labels and lists
   std::optional<UniformDraw> uniform_draw_;
   std::optional<ClusterDraw> cluster_draw_;
 };

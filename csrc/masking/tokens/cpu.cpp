@@ -83,13 +83,13 @@ Corrupted corrupt_tokens_cpu(
     throw std::invalid_argument("groups must have " + std::to_string(width) + " columns, got " +
                                 std::to_string(groups->size(1)));
   }
-  Tensor found = torch::stable::new_empty(held.ids, {ids.size(0), ids.size(1)});
-  Tensor scored = torch::stable::new_empty(held.ids, {ids.size(0), ids.size(1)}, ScalarType::Long);
-  Tensor selected = torch::stable::new_empty(held.ids, {ids.size(0), ids.size(1)}, ScalarType::Bool);
+  Tensor found = new_tensor(held.ids, {ids.size(0), ids.size(1)});
+  Tensor scored = new_tensor(held.ids, {ids.size(0), ids.size(1)}, ScalarType::Long);
+  Tensor selected = new_tensor(held.ids, {ids.size(0), ids.size(1)}, ScalarType::Bool);
   std::optional<Tensor> positions, counts;
   if (capacity >= 0) {
-    positions = torch::stable::new_empty(held.ids, {samples, capacity}, ScalarType::Int);
-    counts = torch::stable::new_empty(held.ids, {samples}, ScalarType::Int);
+    positions = new_tensor(held.ids, {samples, capacity}, ScalarType::Int);
+    counts = new_tensor(held.ids, {samples}, ScalarType::Int);
   }
   dispatch_integer(ids.scalar_type(), "ids", [&](auto zero) {
     using Id = decltype(zero);
@@ -122,7 +122,7 @@ Corrupted corrupt_tokens_cpu(
 Tensor row_uniform_cpu(const Tensor& sample_ids, int64_t seed, int64_t step) {
   check_stream(seed, step);
   const Tensor held = in_order(sample_ids);
-  Tensor result = torch::stable::new_empty(held, {held.size(0)}, ScalarType::Float);
+  Tensor result = new_tensor(held, {held.size(0)}, ScalarType::Float);
   const Key key = stream_key(seed, step);
   const int64_t* const ids = held.const_data_ptr<int64_t>();
   float* const out = result.mutable_data_ptr<float>();

@@ -107,6 +107,8 @@ class Flagger {
     }
   }
 
+  const std::optional<FewRanges>& few() const { return few_; }
+
   // ordinary[i] = ids[i] is not special; returns the first place of an ordinary id outside [0, vocab_size),
   // or -1.
   template <class Id>

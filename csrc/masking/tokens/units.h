@@ -70,12 +70,11 @@ class Leaders {
   std::vector<int32_t> slots_;
 };
 
-// chosen[i] = eligible[i] and the kSelect word of position first + i is below `limit` (in (0, 2^32)). `first`
-// is a multiple of 4; `flags` holds n entries, rounded up to a multiple of 4 * kLanes.
-[[maybe_unused]] SSLK_CLONES static void choose(Key key, int64_t sample, int64_t first, int64_t n,
-                                                uint64_t limit, const uint8_t* __restrict eligible,
-                                                uint8_t* __restrict flags, uint8_t* __restrict chosen,
-                                                Ahead* ahead) {
+// flags[i]: the kSelect word of position first + i is below `limit` (in (0, 2^32)). `first` is a multiple of
+// 4; `flags` holds n entries, rounded up to a multiple of 4 * kLanes.
+[[maybe_unused]] SSLK_CLONES static void draw_choice(Key key, int64_t sample, int64_t first, int64_t n,
+                                                     uint64_t limit, uint8_t* __restrict flags,
+                                                     Ahead* ahead) {
   const uint32_t last = static_cast<uint32_t>(limit - 1);  // the largest word that says yes
   for (int64_t begin = 0; begin < n; begin += 4 * kBlocks * kLanes) {
     Lanes words[kBlocks];
@@ -91,7 +90,11 @@ class Leaders {
       std::memcpy(flags + begin + block * 4 * kLanes, four, sizeof four);
     }
   }
-  for (int64_t i = 0; i < n; ++i) chosen[i] = flags[i] & eligible[i];
+}
+
+[[maybe_unused]] SSLK_CLONES static void both(const uint8_t* __restrict one, const uint8_t* __restrict other,
+                                              int64_t n, uint8_t* __restrict result) {
+  for (int64_t i = 0; i < n; ++i) result[i] = one[i] & other[i];
 }
 
 [[maybe_unused]] SSLK_CLONES static void mark_leaders(const int32_t* __restrict leader, int64_t n,

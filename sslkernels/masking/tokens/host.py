@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sslkernels._scalars import as_int
+from sslkernels._scalars import require_seed
 from sslkernels.masking.results import Corruption
 from sslkernels.masking.tokens import arguments
 
@@ -40,43 +40,44 @@ def corrupt_tokens(
     arguments.check_shapes(ids, ptr, maskable, groups, np.ndarray)
     if ids.dtype not in (np.int32, np.int64):
         raise ValueError(f"ids must be int32 or int64, got {ids.dtype}")
-    given = 0 if seed is None and not arguments.draws(rate, min_selected, mix) else seed
-    arguments.check_seed("corrupt_tokens", given, step)
     batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
-    covered = arguments.vocabulary_of(clusters)
-    largest_id = int(np.iinfo(ids.dtype).max)
-    plan = arguments.plan_once(mix, mask_id, vocab_size, special_ids, covered, labels, largest_id)
-    row_limit = row_least = None
-    limit = least = 0
-    if isinstance(rate, np.ndarray):
-        row_limit = _limits(rate, batch)
-    else:
-        limit = arguments.rate_limit(rate)
-    if isinstance(min_selected, np.ndarray):
-        row_least = _integers("min_selected", min_selected, (batch,))
-    else:
-        least = as_int("min_selected", min_selected, 0)
+    rates = rate if isinstance(rate, np.ndarray) else None
+    least = min_selected if isinstance(min_selected, np.ndarray) else None
+    plan = arguments.plan_once(
+        None if isinstance(rate, np.ndarray) else rate,
+        mix,
+        mask_id,
+        vocab_size,
+        special_ids,
+        labels,
+        None if isinstance(min_selected, np.ndarray) else min_selected,
+        ignore_index,
+        capacity,
+        arguments.vocabulary_of(clusters),
+        int(np.iinfo(ids.dtype).max),
+    )
+    seed, step = require_seed("corrupt_tokens", 0 if seed is None and not plan.draws else seed, step)
     tables: tuple[Any, ...] = (None,) * 4
     if clusters is not None and mix[1] > 0:
         tables = tuple(table.numpy() for table in clusters.tables(plan.special_ids, "cpu"))
     numbers = (
-        limit,
+        plan.limit,
         plan.mask_limit,
         plan.random_limit,
         plan.mask_id,
         plan.vocab_size,
-        least,
-        as_int("ignore_index", ignore_index),
-        -1 if capacity is None else as_int("capacity", capacity, 0),
-        0 if seed is None else seed,
+        plan.least,
+        plan.ignore_index,
+        plan.capacity,
+        seed,
         step,
     )
     found = _numpy.corrupt_tokens(
         np.ascontiguousarray(ids),
         None if ptr is None else _integers("ptr", ptr, ptr.shape),
         None if sample_ids is None else _integers("sample_ids", sample_ids, (batch,)),
-        row_limit,
-        row_least,
+        None if rates is None else _limits(rates, batch),
+        None if least is None else _integers("min_selected", least, (batch,)),
         None if maskable is None else _flags(maskable),
         None if groups is None else _integers("groups", groups, groups.shape),
         *tables,

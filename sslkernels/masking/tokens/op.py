@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from sslkernels._op import Op
-from sslkernels._random import check_stream
+from sslkernels._random import check_stream, require_seed
 from sslkernels._scalars import as_int
 from sslkernels.masking.results import Corruption
 from sslkernels.masking.tokens import arguments, reference
 from sslkernels.masking.tokens.checks import check
+
+_LARGEST_ID = {torch.int32: 0x7FFFFFFF, torch.int64: 2**63 - 1}
 
 _corrupt = Op(
     "corrupt_tokens(Tensor ids, Tensor? ptr, Tensor? sample_ids, SymInt limit, Tensor? row_limit, "
@@ -91,34 +93,47 @@ def corrupt_tokens(
     Sources: BERT (Devlin et al., 2019), section 3.1; ELECTRA (Clark et al., 2020), section 2; RTS, C-RTS and
     SLM (Di Liello et al., Findings of EMNLP 2022).
     """
-    arguments.check_shapes(ids, ptr, maskable, groups, Tensor)
-    if ids.dtype not in (torch.int64, torch.int32):
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or not ptr is maskable is groups is None:
+        arguments.check_shapes(ids, ptr, maskable, groups, Tensor)
+    largest_id = _LARGEST_ID.get(ids.dtype)
+    if largest_id is None:
         raise ValueError(f"ids must be int32 or int64, got {str(ids.dtype).removeprefix('torch.')}")
+    rates = rate if isinstance(rate, Tensor) else None
+    least = min_selected if isinstance(min_selected, Tensor) else None
     traced = torch.compiler.is_compiling()
-    given = 0 if seed is None and not arguments.draws(rate, min_selected, mix) else seed
-    arguments.check_seed("corrupt_tokens", given, step, traced)
-    batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
-    if traced and not isinstance(rate, Tensor):
-        # A float stays dynamic only as the operand of a tensor: otherwise every new rate would compile anew.
-        rate = torch.zeros(batch, dtype=torch.float64, device=ids.device) + rate
-    row_limit = _per_sample("rate", rate, batch, floating=True)
-    row_least = _per_sample("min_selected", min_selected, batch, floating=False)
-    if sample_ids is not None:
+    plan = (arguments.plan if traced else arguments.plan_once)(
+        None if isinstance(rate, Tensor) else rate,
+        mix,
+        mask_id,
+        vocab_size,
+        special_ids,
+        labels,
+        None if isinstance(min_selected, Tensor) else min_selected,
+        ignore_index,
+        capacity,
+        None if clusters is None else arguments.vocabulary_of(clusters),
+        largest_id,
+    )
+    if seed is None:
+        seed = require_seed("corrupt_tokens", seed, step) if plan.draws else 0
+    if traced or rates is not None or least is not None or sample_ids is not None:
+        batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
+        if traced and rates is None:
+            # A float stays dynamic only as the operand of a tensor: else every new rate would compile anew.
+            rates = torch.zeros(batch, dtype=torch.float64, device=ids.device) + rate
+        rates = _per_sample("rate", rates, batch, floating=True)
+        least = _per_sample("min_selected", least, batch, floating=False)
         _per_sample("sample_ids", sample_ids, batch, floating=False)
-    make_plan = arguments.plan if traced else arguments.plan_once
-    covered = arguments.vocabulary_of(clusters)
-    largest_id = 0x7FFFFFFF if ids.dtype == torch.int32 else 2**63 - 1
-    plan = make_plan(mix, mask_id, vocab_size, special_ids, covered, labels, largest_id)
     tables = (None,) * 4
     if clusters is not None and mix[1] > 0:
         tables = clusters.tables(plan.special_ids, ids.device)
     flat = ids.dim() == 1
-    found, scored, selected, positions, counts = _corrupt(
+    found, scored, selected, positions, counts = (_corrupt if traced else _corrupt.eager)(
         ids.unsqueeze(1) if flat else ids,
         ptr,
         sample_ids,
-        0 if isinstance(rate, Tensor) else arguments.rate_limit(rate),
-        row_limit,
+        plan.limit if rates is None else 0,
+        rates,
         plan.mask_limit,
         plan.random_limit,
         plan.mask_id,
@@ -129,11 +144,11 @@ def corrupt_tokens(
         *tables,
         labels,
         exclude_original,
-        0 if row_least is not None else as_int("min_selected", min_selected, 0),
-        row_least,
-        as_int("ignore_index", ignore_index),
-        -1 if capacity is None else as_int("capacity", capacity, 0),
-        0 if seed is None else seed,
+        plan.least,
+        least,
+        plan.ignore_index,
+        plan.capacity,
+        seed,
         step,
     )
     if flat:
@@ -149,7 +164,7 @@ def row_uniform(
     Lies on the device of sample_ids, else on the CPU. ValueError names a seed that is missing, or sample_ids
     of another length than `batch`. Numbers are multiples of 2^-24.
     """
-    arguments.check_seed("row_uniform", seed, step, torch.compiler.is_compiling())
+    seed = require_seed("row_uniform", seed, step)
     as_int("batch", batch, 0)
     if sample_ids is None:
         sample_ids = torch.arange(batch)
