@@ -19,7 +19,7 @@ namespace sslkernels {
 // x = x - its lane's maximum. A lane of -inf keeps its -inf, so that its exponentials are 0. A NaN may be
 // passed over here: it is in the sum, and so makes the whole lane NaN.
 template <class A>
-SSLK_INLINE void shift_lanes_body(A* __restrict x, int64_t rows, int64_t lanes, A* __restrict top) {
+SSLK_CLONES static void shift_lanes(A* __restrict x, int64_t rows, int64_t lanes, A* __restrict top) {
   constexpr A kLowest = -std::numeric_limits<A>::infinity();
   for (int64_t l = 0; l < lanes; ++l) top[l] = kLowest;
   for (int64_t row = 0; row < rows; ++row) {
@@ -35,7 +35,7 @@ SSLK_INLINE void shift_lanes_body(A* __restrict x, int64_t rows, int64_t lanes, 
 
 // x = x / its lane's sum; 0 where the sum is.
 template <class A>
-SSLK_INLINE void divide_lanes_body(A* __restrict x, int64_t rows, int64_t lanes, A* __restrict sum) {
+SSLK_CLONES static void divide_lanes(A* __restrict x, int64_t rows, int64_t lanes, A* __restrict sum) {
   for (int64_t l = 0; l < lanes; ++l) sum[l] = x[l];
   for (int64_t row = 1; row < rows; ++row) {
     for (int64_t l = 0; l < lanes; ++l) sum[l] += x[row * lanes + l];
@@ -100,7 +100,7 @@ SSLK_INLINE void raise_by_column(A& top, const A* x, int64_t rows) {
 }
 
 template <class V, class A>
-SSLK_INLINE void shift_tile(V zero, A* x, int64_t rows, int64_t columns) {
+SSLK_INLINE void shift_tile(const V& zero, A* x, int64_t rows, int64_t columns) {
   const V lowest = zero - std::numeric_limits<A>::infinity();
   V top = lowest, value = zero;
   if constexpr (std::is_same_v<V, A>) {
@@ -132,7 +132,7 @@ SSLK_INLINE void add_groups(V& sum, int64_t rows, Body&& body) {
 }
 
 template <class V, class A>
-SSLK_INLINE void divide_tile(V zero, A* x, int64_t rows, int64_t columns) {
+SSLK_INLINE void divide_tile(const V& zero, A* x, int64_t rows, int64_t columns) {
   V sum = zero, value = zero;
   add_groups(sum, rows, [&](V& group, int64_t first, int64_t last) __attribute__((always_inline)) {
     for (int64_t row = first; row < last; ++row) {
@@ -150,7 +150,7 @@ SSLK_INLINE void divide_tile(V zero, A* x, int64_t rows, int64_t columns) {
 
 // grad_x = out * (grad_out - sum of grad_out * out over the segment).
 template <class V, class A>
-SSLK_INLINE void backward_tile(V zero, const A* grad_out, const A* out, int64_t rows, int64_t columns,
+SSLK_INLINE void backward_tile(const V& zero, const A* grad_out, const A* out, int64_t rows, int64_t columns,
                                A* grad_x) {
   V inner = zero, grad = zero, weight = zero;
   add_groups(inner, rows, [&](V& group, int64_t first, int64_t last) __attribute__((always_inline)) {
@@ -168,49 +168,28 @@ SSLK_INLINE void backward_tile(V zero, const A* grad_out, const A* out, int64_t 
   }
 }
 
+template <class A>
+SSLK_CLONES static void shift_segment(A* x, int64_t rows, int64_t columns) {
+  for_tiles<A>(columns, [&](const auto& zero, int64_t column)
+                            __attribute__((always_inline)) { shift_tile(zero, x + column, rows, columns); });
+}
+
+template <class A>
+SSLK_CLONES static void divide_segment(A* x, int64_t rows, int64_t columns) {
+  for_tiles<A>(columns, [&](const auto& zero, int64_t column)
+                            __attribute__((always_inline)) { divide_tile(zero, x + column, rows, columns); });
+}
+
 // The segments first .. last, whose elements begin at those of segment `first`.
 template <class A, class Id>
-SSLK_INLINE void backward_body(const A* grad_out, const A* out, const Id* ptr, int64_t first, int64_t last,
-                               int64_t columns, A* grad_x) {
-  for_tiles<A>(columns, [&](auto zero, int64_t column) __attribute__((always_inline)) {
+SSLK_CLONES static void backward_segments(const A* grad_out, const A* out, const Id* ptr, int64_t first,
+                                          int64_t last, int64_t columns, A* grad_x) {
+  for_tiles<A>(columns, [&](const auto& zero, int64_t column) __attribute__((always_inline)) {
     for (int64_t s = first; s < last; ++s) {
       const int64_t at = (ptr[s] - ptr[first]) * columns + column;
       backward_tile(zero, grad_out + at, out + at, ptr[s + 1] - ptr[s], columns, grad_x + at);
     }
   });
 }
-
-// -- one clone an instruction set -----------------------------------------------------------------------
-
-#define SSLK_SEGMENT_LOOPS(A)                                                                            \
-  [[maybe_unused]] SSLK_CLONES static void shift_lanes(A* x, int64_t rows, int64_t lanes, A* top) {      \
-    shift_lanes_body(x, rows, lanes, top);                                                               \
-  }                                                                                                      \
-  [[maybe_unused]] SSLK_CLONES static void divide_lanes(A* x, int64_t rows, int64_t lanes, A* sum) {     \
-    divide_lanes_body(x, rows, lanes, sum);                                                              \
-  }                                                                                                      \
-  [[maybe_unused]] SSLK_CLONES static void shift_segment(A* x, int64_t rows, int64_t columns) {          \
-    for_tiles<A>(columns, [&](auto zero, int64_t column) __attribute__((always_inline)) {                \
-      shift_tile(zero, x + column, rows, columns);                                                       \
-    });                                                                                                  \
-  }                                                                                                      \
-  [[maybe_unused]] SSLK_CLONES static void divide_segment(A* x, int64_t rows, int64_t columns) {         \
-    for_tiles<A>(columns, [&](auto zero, int64_t column) __attribute__((always_inline)) {                \
-      divide_tile(zero, x + column, rows, columns);                                                      \
-    });                                                                                                  \
-  }                                                                                                      \
-  [[maybe_unused]] SSLK_CLONES static void backward_segments(const A* grad_out, const A* out,            \
-                                                             const int32_t* ptr, int64_t first,          \
-                                                             int64_t last, int64_t columns, A* grad_x) { \
-    backward_body(grad_out, out, ptr, first, last, columns, grad_x);                                     \
-  }                                                                                                      \
-  [[maybe_unused]] SSLK_CLONES static void backward_segments(const A* grad_out, const A* out,            \
-                                                             const int64_t* ptr, int64_t first,          \
-                                                             int64_t last, int64_t columns, A* grad_x) { \
-    backward_body(grad_out, out, ptr, first, last, columns, grad_x);                                     \
-  }
-SSLK_SEGMENT_LOOPS(float)
-SSLK_SEGMENT_LOOPS(double)
-#undef SSLK_SEGMENT_LOOPS
 
 }  // namespace sslkernels
