@@ -30,8 +30,8 @@ class Timing(NamedTuple):
 
 
 def turns(calls: dict[str, Call], seconds: float, least: int = 5) -> dict[str, Timing]:
-    """The calls in turns, so that a drift of the machine meets all of them: each for a block of about BLOCK
-    seconds, as far as it is shorter, or once. `least`: how many turns at least.
+    """The calls in turns, so that a drift of the machine meets all of them; in its turn a call is repeated
+    for BLOCK seconds, at least once. `least`: how many turns at least.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     firsts: dict[str, list[float]] = {name: [] for name in calls}

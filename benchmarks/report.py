@@ -18,9 +18,9 @@ Document = dict[str, Any]
 HEAD = """# Benchmarks
 
 Written by `python -m benchmarks.report` from `results/*.json`. A ratio is the peer's time over ours, both
-taken in turns in one process: above 1 we are faster. On a CPU a turn is a block of some 20 ms, and "first" is
-the ratio of the first calls of the blocks, which find the caches cold. CPU rows: `make bench`; GPU rows:
-`benchmarks/gpu.sh`. What has no file here has not been measured.
+taken in turns in one process: above 1 we are faster. On a CPU a call is repeated for 20 ms in its turn (a
+longer one runs once); "first" is the ratio of the first calls of the turns, which find the caches cold. CPU
+rows: `make bench`; GPU rows: `benchmarks/gpu.sh`. What has no file here has not been measured.
 """
 
 

@@ -1,4 +1,4 @@
-"""Results of a loop come out of memory that the process has already: glibc would give it back after each call."""
+"""A loop's results come out of memory that the process has: glibc would give it back after each call."""
 
 import os
 import platform

@@ -1,10 +1,13 @@
 """The Philox twin: published vectors, golden values that freeze the streams, and thresholds at their ends."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
-from sslkernels import _random, _scalars
+from sslkernels import _random, _scalars, masking
 
 # Random123 1.14, tests/kat_vectors, philox4x32-10: counter, key, words.
 KNOWN_ANSWERS = [
@@ -68,6 +71,33 @@ def test_bounded_covers_its_range() -> None:
 def test_range_of_seed_and_step(seed: int, step: int, name: str) -> None:
     with pytest.raises(ValueError, match=name):
         _random.require_seed("corrupt_tokens", seed, step)
+
+
+LENGTHS, IDS = torch.tensor([50, 60]), torch.arange(10).reshape(2, 5)
+DRAWS: dict[str, Callable[[int], object]] = {
+    "span_mask": lambda seed: masking.span_mask(LENGTHS, 100, seed=seed),
+    "geometric_span_groups": lambda seed: masking.geometric_span_groups(LENGTHS, 100, seed=seed),
+    "patch_mask": lambda seed: masking.patch_mask(2, (4, 4), 0.5, seed=seed),
+    "row_uniform": lambda seed: masking.row_uniform(4, seed=seed),
+    "sample_tokens": lambda seed: masking.sample_tokens(IDS.float(), seed=seed),
+    "corrupt_tokens": lambda seed: masking.corrupt_tokens(IDS, mask_id=1, vocab_size=10, seed=seed),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_seed_may_be_drawn_in_a_compiled_graph(draw: Callable[[int], object]) -> None:
+    """Its value is not known when the graph is traced: the kernel looks at it."""
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda like: draw(torch.ops.sslkernels.fresh_seed(like)), fullgraph=True, backend="aot_eager"
+    )
+    like = torch.empty((), dtype=torch.int64)
+    torch.manual_seed(3)
+    found = compiled(like)
+    torch.manual_seed(3)
+    expected = draw(_random.fresh_seed())
+    for one, other in zip(tree_leaves(found), tree_leaves(expected), strict=True):
+        assert one is other is None or torch.equal(one, other)
 
 
 def test_a_missing_seed_is_named() -> None:

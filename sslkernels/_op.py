@@ -116,7 +116,11 @@ class Op:
             else:
                 call.append(type(value))
         signature = tuple(call)
-        if signature not in self._accepted:
+        try:
+            known = signature in self._accepted
+        except TypeError:  # a symbolic size, of make_fx or a fake tensor, has no hash
+            known, signature = False, ()
+        if not known:
             args = self._accept(args, signature)
         try:
             return self.overload(*args)
@@ -125,13 +129,17 @@ class Op:
             raise
 
     def _accept(self, args: tuple[Any, ...], signature: tuple[object, ...]) -> tuple[Any, ...]:
-        """Check a call that is not like an earlier one; numbers come back as the schema has them."""
+        """Check a call that is not like an earlier one; numbers come back as the schema has them.
+
+        signature: what the next call like it is known by; empty: it cannot be.
+        """
         self.shapes.check([args[place] for place in self._places])
         if [type(args[at]) for at in self._plain] != self._kinds:
             return self._with_plain(args)
-        if len(self._accepted) >= _MOST_ACCEPTED:
-            self._accepted.clear()
-        self._accepted.add(signature)
+        if signature:
+            if len(self._accepted) >= _MOST_ACCEPTED:
+                self._accepted.clear()
+            self._accepted.add(signature)
         return args
 
     def _with_plain(self, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -98,8 +98,11 @@ def bounded(word: Tensor, n: int | Tensor) -> Tensor:
 
 
 def require_seed(function: str, seed: int | None, step: int) -> int:
-    """`seed`, or a ValueError that names it where a function draws without one; `step` is checked too."""
-    if isinstance(seed, torch.SymInt) or isinstance(step, torch.SymInt):
+    """`seed`, or a ValueError that names it where a function draws without one; `step` is checked too.
+
+    In a traced graph neither is known yet, and the kernel checks them.
+    """
+    if seed is not None and torch.compiler.is_compiling():
         return seed
     return _scalars.require_seed(function, seed, step)[0]
 

@@ -29,7 +29,7 @@ class Ahead {
   SSLK_INLINE void next_block() {
     for (int i = 0; i < count_; ++i) {
       const uintptr_t end = range_[i].at + range_[i].bytes;
-      for (uintptr_t at = range_[i].at; at < end; at += 2 * 64)  // a line comes with its neighbour
+      for (uintptr_t at = range_[i].at; at < end; at += 2 * 64)  // most bring a line's neighbour
         __builtin_prefetch(reinterpret_cast<void*>(at), 0, 2);
       range_[i].at = end;
     }

@@ -9,6 +9,8 @@
 #include <torch/headeronly/util/Exception.h>
 #include <torch/headeronly/util/Half.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
@@ -59,17 +61,20 @@ inline std::optional<Tensor> in_order(const std::optional<Tensor>& tensor) {
 }
 
 // glibc gives what is free at the end of its heap back to the system as soon as that is more than twice the
-// largest block that was ever freed, and takes it anew for the next call's results: a page fault for every
-// 4 KiB of them, which costs more than what is written there. Once it has seen a block of 32 MB, as the first
-// step of a training shows it, it keeps 64 MB. This shows it one, of address space alone.
-inline void keep_freed_memory() {
+// largest block freed so far. Results that are freed together, as those of a call are, would so be taken anew
+// at each call: a page fault for every 4 KiB of them, which costs more than what is written there. This shows
+// glibc a block of four times the size, of address space alone, as a program with larger tensors does: from
+// then on the process keeps up to eight times the largest result (64 MB at most), and takes blocks of up to
+// four times its size from the heap. MALLOC_TRIM_THRESHOLD_=131072 in the environment prevents that.
+inline void keep_freed_memory([[maybe_unused]] int64_t bytes) {
 #if defined(__GLIBC__)
-  static const bool shown = [] {
-    void* volatile block = std::malloc((size_t{32} << 20) - (size_t{64} << 10));
-    std::free(block);
-    return true;
-  }();
-  (void)shown;
+  constexpr int64_t kFirst = int64_t{32} << 10, kLast = int64_t{8} << 20;  // a quarter of glibc's limits
+  static std::atomic<int64_t> largest = kFirst;
+  bytes = std::min(bytes, kLast - 4096);
+  if (bytes <= largest.load(std::memory_order_relaxed)) return;
+  largest.store(bytes, std::memory_order_relaxed);
+  void* volatile block = std::malloc(static_cast<size_t>(4 * bytes));
+  std::free(block);
 #endif
 }
 
@@ -80,11 +85,19 @@ inline Tensor new_tensor(const Tensor& like, torch::headeronly::IntHeaderOnlyArr
   int32_t type =
       torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype.value_or(like.scalar_type())));
   AtenTensorHandle made;
-  keep_freed_memory();
   TORCH_ERROR_CODE_CHECK(aoti_torch_aten_new_empty(like.get(), sizes.data(),
                                                    static_cast<int64_t>(sizes.size()), &type, nullptr,
                                                    nullptr, 0, nullptr, &made));
-  return Tensor(made);
+  Tensor tensor(made);
+  if (tensor.is_cpu()) keep_freed_memory(8 * tensor.numel());  // bytes, of the widest numbers
+  return tensor;
+}
+
+// The same for a result of the shape of `like`.
+inline Tensor new_tensor(const Tensor& like) {
+  int64_t* sizes;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_sizes(like.get(), &sizes));
+  return new_tensor(like, {sizes, static_cast<size_t>(like.dim())});
 }
 
 // A null pointer stands for an absent optional tensor.

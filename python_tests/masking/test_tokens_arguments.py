@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import sslkernels
 from sslkernels import host
@@ -19,6 +20,7 @@ BAD: list[tuple[dict, str, type[Exception]]] = [
     ({"rate": -0.1}, "rate", ValueError),
     ({"rate": 1.1}, "rate", ValueError),
     ({"rate": "a"}, "rate", TypeError),
+    ({"rate": None}, "rate must be a float", TypeError),
     ({"rate": 10**400}, "rate", ValueError),
     ({"rate": 0, "seed": None, "step": 2**63}, "step must lie", ValueError),
     ({"clusters": 3}, "clusters must be", TypeError),
@@ -47,6 +49,7 @@ BAD: list[tuple[dict, str, type[Exception]]] = [
     ({"labels": "orginal"}, "labels", ValueError),
     ({"min_selected": -1}, "min_selected", ValueError),
     ({"min_selected": 1.5}, "min_selected", TypeError),
+    ({"min_selected": None}, "min_selected must be an int", TypeError),
     ({"min_selected": torch.tensor([1, -2, 0])}, r"min_selected\[1\]", ValueError),
     ({"min_selected": torch.tensor([1, 2])}, "min_selected must have shape", ValueError),
     ({"min_selected": torch.tensor([1.0, 2.0, 0.0])}, "min_selected must be", ValueError),
@@ -55,7 +58,7 @@ BAD: list[tuple[dict, str, type[Exception]]] = [
     ({"ignore_index": None}, "ignore_index", TypeError),
     ({"seed": None}, "seed must be given", ValueError),
     ({"seed": -1}, "seed", ValueError),
-    ({"seed": 2**63}, "seed", ValueError),
+    ({"seed": 2**63}, r"seed must lie in \[0, 2\^63\)", ValueError),
     ({"seed": 1.5}, "seed", TypeError),
     ({"step": -1}, "step", ValueError),
     ({"sample_ids": torch.arange(2)}, "sample_ids", ValueError),
@@ -209,6 +212,49 @@ def test_values_raise_when_compiled() -> None:
         compiled(IDS + 100, 3)
     with pytest.raises(ValueError, match="step must lie in"):
         compiled(IDS, -5)
+
+
+def test_rates_are_checked_when_compiled() -> None:
+    """And the ends of their range are rates like others: no graph of their own beside float and int."""
+    torch._dynamo.reset()
+    graphs = torch._dynamo.utils.counters["stats"]
+    before = graphs["unique_graphs"]
+    compiled = torch.compile(
+        lambda rate: corrupt_tokens(IDS, rate=rate, **MLM), fullgraph=True, backend="aot_eager"
+    )
+    for rate in (0.15, 0.2, 0.3, 0.0, 1.0, 0.5):
+        assert_equal(compiled(rate), corrupt_tokens(IDS, rate=rate, **MLM))
+    assert graphs["unique_graphs"] - before <= 2
+    for wrong in (2.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=r"rate\[0\] is outside"):
+            compiled(wrong)
+
+
+def test_exports_with_a_rate_out_of_a_tensor() -> None:
+    class Masks(torch.nn.Module):
+        def forward(self, ids: Tensor, rate: Tensor) -> Tensor:
+            return corrupt_tokens(ids, rate=rate.item(), **MLM).ids
+
+    rates = [torch.tensor(rate, dtype=torch.float64) for rate in (0.15, 0.6)]
+    program = torch.export.export(Masks(), (IDS, rates[0]), strict=False).module()
+    for rate in rates:
+        assert torch.equal(program(IDS, rate), Masks()(IDS, rate))
+
+
+def test_symbolic_sizes_of_make_fx() -> None:
+    traced = make_fx(lambda ids: tuple(corrupt_tokens(ids, **MLM))[:3], tracing_mode="symbolic")(IDS)
+    assert_equal(traced(IDS), corrupt_tokens(IDS, **MLM)[:3])
+
+
+def test_ids_below_zero_without_a_vocabulary() -> None:
+    """As of a padding of -1; with the vocabulary they would be refused."""
+    ids = IDS.clone()
+    ids[:, ::5] = -1
+    given = {"mix": (1, 0, 0), "mask_id": 3, "special_ids": (0, 1), "seed": 11}
+    for dtype in (torch.int32, torch.int64):
+        found = corrupt_tokens(ids.to(dtype), **given)
+        with sslkernels.use("reference"):
+            assert_equal(found, corrupt_tokens(ids.to(dtype), **given))
 
 
 def test_exports_with_dynamic_sizes() -> None:

@@ -14,14 +14,11 @@
 #include <type_traits>
 #include <vector>
 
+#include "../../common/accumulate.h"
 #include "layout.h"
 #include "loops.h"
 
 namespace sslkernels {
-
-// Sums and exponentials of 16-bit inputs have 32 bits.
-template <class T>
-using Accumulate = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 template <class Id>
 void check_ptr(const Id* ptr, int64_t segments, int64_t rows) {

@@ -15,7 +15,7 @@ Tensor segment_softmax_cpu(const Tensor& x_any, const Tensor& ptr_any) {
     check_ptr(ptr.const_data_ptr<Id>(), segments, x.size(0));
     return dispatch_float(x.scalar_type(), "x", [&](auto zero) {
       using T = decltype(zero);
-      Tensor out = new_tensor(x, x.sizes());
+      Tensor out = new_tensor(x);
       segment_softmax(TorchLoop{}, x.const_data_ptr<T>(), ptr.const_data_ptr<Id>(), segments, columns_of(x),
                       out.mutable_data_ptr<T>());
       return out;
@@ -32,7 +32,7 @@ Tensor segment_softmax_backward_cpu(const Tensor& grad_any, const Tensor& out_an
     check_ptr(ptr.const_data_ptr<Id>(), segments, out.size(0));
     return dispatch_float(out.scalar_type(), "out", [&](auto zero) {
       using T = decltype(zero);
-      Tensor grad_x = new_tensor(out, out.sizes());
+      Tensor grad_x = new_tensor(out);
       segment_softmax_backward(TorchLoop{}, grad_out.const_data_ptr<T>(), out.const_data_ptr<T>(),
                                ptr.const_data_ptr<Id>(), segments, columns_of(out),
                                grad_x.mutable_data_ptr<T>());

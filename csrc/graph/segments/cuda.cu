@@ -11,8 +11,8 @@
 // Looking at ptr's values would wait for the device: bounds are clamped, so that a malformed ptr gives wrong
 // numbers but every row is written and nothing outside. SSLKERNELS_CHECK=1 refuses it first.
 #include <limits>
-#include <type_traits>
 
+#include "../../common/accumulate.h"
 #include "../../common/cuda_tensor.cuh"
 
 namespace sslkernels {
@@ -21,9 +21,6 @@ namespace {
 constexpr int kThreads = 128;         // of a block, in both kernels
 constexpr int64_t kShortRows = 256;   // the most rows that one thread walks alone
 constexpr int64_t kLongBlocks = 512;  // of the long kernel: a few for each multiprocessor
-
-template <class T>
-using Float = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 __device__ inline float exponential(float x) { return expf(x); }
 __device__ inline double exponential(double x) { return exp(x); }
@@ -64,7 +61,7 @@ struct Softmax {
   const T* x;
   T* out;
 
-  __device__ Float<T> value(int64_t at) const { return static_cast<Float<T>>(x[at]); }
+  __device__ Accumulate<T> value(int64_t at) const { return static_cast<Accumulate<T>>(x[at]); }
 };
 
 template <class T>
@@ -72,12 +69,12 @@ struct SoftmaxBackward {
   const T *grad_out, *out;
   T* grad_x;
 
-  __device__ Float<T> product(int64_t at) const {
-    return static_cast<Float<T>>(grad_out[at]) * static_cast<Float<T>>(out[at]);
+  __device__ Accumulate<T> product(int64_t at) const {
+    return static_cast<Accumulate<T>>(grad_out[at]) * static_cast<Accumulate<T>>(out[at]);
   }
-  __device__ void write(int64_t at, Float<T> inner) const {
-    const Float<T> centred = static_cast<Float<T>>(grad_out[at]) - inner;
-    grad_x[at] = static_cast<T>(static_cast<Float<T>>(out[at]) * centred);
+  __device__ void write(int64_t at, Accumulate<T> inner) const {
+    const Accumulate<T> centred = static_cast<Accumulate<T>>(grad_out[at]) - inner;
+    grad_x[at] = static_cast<T>(static_cast<Accumulate<T>>(out[at]) * centred);
   }
 };
 
@@ -87,7 +84,7 @@ struct SoftmaxBackward {
 template <class T, class Id>
 __global__ void short_softmax_kernel(Softmax<T> data, const Id* ptr, int64_t segments, int64_t rows,
                                      int64_t columns) {
-  using F = Float<T>;
+  using F = Accumulate<T>;
   const int64_t task = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (!IN_BOUNDS(task < segments * columns)) return;
   const Rows own = rows_of(ptr, task / columns, segments, rows);
@@ -117,7 +114,7 @@ __global__ void short_backward_kernel(SoftmaxBackward<T> data, const Id* ptr, in
   const Rows own = rows_of(ptr, task / columns, segments, rows);
   const int64_t column = task % columns;
   if (own.end - own.begin > kShortRows) return;
-  Float<T> inner = 0;
+  Accumulate<T> inner = 0;
   for (int64_t row = own.begin; IN_BOUNDS(row < own.end); ++row) {
     inner += data.product(row * columns + column);
   }
@@ -167,7 +164,7 @@ __device__ void for_long_segments(const Id* ptr, int64_t segments, int64_t rows,
 template <class T, class Id>
 __global__ void long_softmax_kernel(Softmax<T> data, const Id* ptr, int64_t segments, int64_t rows,
                                     int64_t columns, Tile tile) {
-  using F = Float<T>;
+  using F = Accumulate<T>;
   const int lane = static_cast<int>(threadIdx.x) / tile.width;
   for_long_segments(ptr, segments, rows, columns, tile, [&](Rows own, int64_t column) {
     // A thread beyond the last column has no rows, but takes part in the barriers.
@@ -192,7 +189,7 @@ __global__ void long_softmax_kernel(Softmax<T> data, const Id* ptr, int64_t segm
 template <class T, class Id>
 __global__ void long_backward_kernel(SoftmaxBackward<T> data, const Id* ptr, int64_t segments, int64_t rows,
                                      int64_t columns, Tile tile) {
-  using F = Float<T>;
+  using F = Accumulate<T>;
   const int lane = static_cast<int>(threadIdx.x) / tile.width;
   for_long_segments(ptr, segments, rows, columns, tile, [&](Rows own, int64_t column) {
     const int64_t end = IN_BOUNDS(column < columns) ? own.end : own.begin;
@@ -276,7 +273,7 @@ Tensor segment_softmax_cuda(const Tensor& x_any, const Tensor& ptr_any) {
     if (values_are_checked()) check_ptr<Id>(ptr, sizes.segments, sizes.rows, device.stream());
     return dispatch_float(x.scalar_type(), "x", [&](auto zero) {
       using T = decltype(zero);
-      Tensor out = new_tensor(x, x.sizes());
+      Tensor out = new_tensor(x);
       const Softmax<T> data{x.const_data_ptr<T>(), out.mutable_data_ptr<T>()};
       launch_both(&short_softmax_kernel<T, Id>, &long_softmax_kernel<T, Id>, data, ptr.const_data_ptr<Id>(),
                   sizes, device.stream());
@@ -295,7 +292,7 @@ Tensor segment_softmax_backward_cuda(const Tensor& grad_any, const Tensor& out_a
     if (values_are_checked()) check_ptr<Id>(ptr, sizes.segments, sizes.rows, device.stream());
     return dispatch_float(out.scalar_type(), "out", [&](auto zero) {
       using T = decltype(zero);
-      Tensor grad_x = new_tensor(out, out.sizes());
+      Tensor grad_x = new_tensor(out);
       const SoftmaxBackward<T> data{grad_out.const_data_ptr<T>(), out.const_data_ptr<T>(),
                                     grad_x.mutable_data_ptr<T>()};
       launch_both(&short_backward_kernel<T, Id>, &long_backward_kernel<T, Id>, data, ptr.const_data_ptr<Id>(),

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "common/accumulate.h"
 #include "common/tensor.h"
 #include "core.h"
 
@@ -20,10 +21,6 @@ constexpr int64_t kGatheredNumbers = int64_t{1} << 20;  // of a chunk of hidden 
 constexpr int64_t kGrainNumbers = int64_t{1} << 14;     // least work worth a thread
 constexpr int64_t kHeldBytes = int64_t{24} << 20;  // logits held by the pass with gradients, or a wide tile
 constexpr int64_t kSpareBytes = int64_t{8} << 20;  // for all else, the library's own buffers included
-
-// Sums are taken in double for double, in float for everything else.
-template <class T>
-using Accumulator = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 ScalarType accumulator_type(const Tensor& tensor) {
   return tensor.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
@@ -69,7 +66,7 @@ std::vector<A> widened(const Tensor& tensor, const char* name) {
 template <class T>
 class Operands {
  public:
-  using A = Accumulator<T>;
+  using A = Accumulate<T>;
 
   // holds_rows: the caller keeps the logits of a chunk's rows for all classes, not of a tile alone.
   Operands(const Tensor& hidden, const Tensor& weight, const Tensor& labels,
@@ -210,7 +207,7 @@ struct Tile {
 };
 
 template <class T>
-void fill_logits(Tile<Accumulator<T>>& tile, const Operands<T>& operands, const Tensor& rows,
+void fill_logits(Tile<Accumulate<T>>& tile, const Operands<T>& operands, const Tensor& rows,
                  const Tensor& block) {
   multiply(tile.tensor, rows, torch::stable::transpose(block, 0, 1));
   if (operands.has_bias()) {
@@ -250,7 +247,7 @@ std::tuple<Tensor, Tensor> masked_linear_cross_entropy_cpu(const Tensor& hidden,
                                                            int64_t ignore_index) {
   return dispatch_float(hidden.scalar_type(), "hidden", [&](auto zero) {
     using T = decltype(zero);
-    using A = Accumulator<T>;
+    using A = Accumulate<T>;
     Operands<T> operands(hidden, weight, labels, bias, ignore_index, false);
     const Scored& scored = operands.scored;
     States<A> states(scored.size());
@@ -274,7 +271,7 @@ std::tuple<Tensor, Tensor> masked_linear_cross_entropy_cpu(const Tensor& hidden,
 template <class T, class R>
 class Gradients {
  public:
-  using A = Accumulator<T>;
+  using A = Accumulate<T>;
   static constexpr bool kSums = std::is_same_v<A, R>;  // sums are taken in the results themselves
 
   Gradients(const Operands<T>& operands, const Tensor& like, int64_t rows, const std::vector<bool>& needs)
@@ -380,7 +377,7 @@ Found masked_linear_cross_entropy_backward_cpu(const Tensor& grad_loss, const Te
                                                int64_t ignore_index, std::vector<bool> needs) {
   return dispatch_float(hidden.scalar_type(), "hidden", [&](auto zero) -> Found {
     using T = decltype(zero);
-    using A = Accumulator<T>;
+    using A = Accumulate<T>;
     Operands<T> operands(hidden, weight, labels, bias, ignore_index, false);
     const Scored& scored = operands.scored;
     const std::vector<A> upstream = widened<A>(grad_loss, "grad_loss"), lses = widened<A>(lse, "lse");
@@ -411,7 +408,7 @@ LossAndFound masked_linear_cross_entropy_with_gradients_cpu(const Tensor& hidden
                                                             std::vector<bool> needs) {
   return dispatch_float(hidden.scalar_type(), "hidden", [&](auto zero) -> LossAndFound {
     using T = decltype(zero);
-    using A = Accumulator<T>;
+    using A = Accumulate<T>;
     Operands<T> operands(hidden, weight, labels, bias, ignore_index, true);
     const Scored& scored = operands.scored;
     const A factor = mean ? A(1) / static_cast<A>(std::max<int64_t>(1, scored.size())) : A(1);

@@ -12,13 +12,10 @@
 #include <type_traits>
 #include <vector>
 
+#include "common/accumulate.h"
 #include "common/simd.h"
 
 namespace sslkernels::patches {
-
-// Sums of 16-bit gradients have 32 bits.
-template <class T>
-using Accumulate = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 constexpr int64_t kCopied = 1 << 16;  // bytes that are worth a thread
 
@@ -54,20 +51,10 @@ void copy_rows(const Loop& loop, const char* source, const Id* index, const char
   });
 }
 
-template <class T, class Float>
-SSLK_INLINE void add_to(const T* __restrict from, int64_t n, Float* __restrict sum) {
-  for (int64_t i = 0; i < n; ++i) sum[i] += static_cast<Float>(from[i]);
+template <class T>
+SSLK_CLONES static void add(const T* __restrict from, int64_t n, Accumulate<T>* __restrict sum) {
+  for (int64_t i = 0; i < n; ++i) sum[i] += static_cast<Accumulate<T>>(from[i]);
 }
-
-#define SSLK_ADD(T)                                                                            \
-  [[maybe_unused]] SSLK_CLONES static void add(const T* from, int64_t n, Accumulate<T>* sum) { \
-    add_to(from, n, sum);                                                                      \
-  }
-SSLK_ADD(float)
-SSLK_ADD(double)
-SSLK_ADD(c10::Half)
-SSLK_ADD(c10::BFloat16)
-#undef SSLK_ADD
 
 // The places of each index of one row, in their order: order[begin[c] .. begin[c + 1]).
 template <class Id>

@@ -14,10 +14,10 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "blocks.h"
+#include "common/accumulate.h"
 #include "common/philox.h"
 
 namespace sslkernels::sampling {
@@ -73,7 +73,7 @@ int64_t pick(const A* weights, int64_t n, double u) {
 template <class T>
 class Sampler {
  public:
-  using A = std::conditional_t<std::is_same_v<T, double>, double, float>;
+  using A = Accumulate<T>;
 
   Sampler(const Request<T>& request, int64_t* tokens)
       : request_(request), blocks_((request.columns + kBlock - 1) / kBlock), tokens_(tokens) {

@@ -201,7 +201,7 @@ class Corruptor {
     replace(offset, listed, space);
   }
 
-  // What select() does and what is selected, listed; -1 where it has to be done by stages.
+  // Does what select() does and lists what is selected; -1 where it has to be done by stages.
   int64_t mark(const Span& span, int64_t offset, Workspace& space) const {
     const int64_t n = span.end - span.first;
     const uint64_t limit = request_.limit_of(span.sample);

@@ -53,6 +53,7 @@ class Specials {
 // The few ranges that most vocabularies have, for comparisons in 32 bits.
 struct FewRanges {
   static constexpr size_t kMost = 4;
+  static constexpr uint32_t kUnlimited = UINT32_MAX;  // vocabulary: no id lies outside
   uint32_t low[kMost], width[kMost];
   size_t count;
   uint32_t vocabulary;
@@ -73,7 +74,7 @@ SSLK_INLINE bool flag_ordinary(const Id* __restrict ids, int64_t n, const FewRan
     outside |= static_cast<uint32_t>(id >= few.vocabulary) & ~special;
     ordinary[i] = static_cast<uint8_t>(special ^ 1);
   }
-  return seen >> 32 == 0 && (outside & 1) == 0;
+  return seen >> 32 == 0 && ((outside & 1) == 0 || few.vocabulary == FewRanges::kUnlimited);
 }
 
 template <class Id>
@@ -100,7 +101,7 @@ class Flagger {
     if (fitting.size() > FewRanges::kMost) return;
     few_.emplace();
     few_->count = fitting.size();
-    few_->vocabulary = vocab_size < 0 ? UINT32_MAX : static_cast<uint32_t>(vocab_size);
+    few_->vocabulary = vocab_size < 0 ? FewRanges::kUnlimited : static_cast<uint32_t>(vocab_size);
     for (size_t i = 0; i < fitting.size(); ++i) {
       few_->low[i] = static_cast<uint32_t>(fitting[i].low);
       few_->width[i] = static_cast<uint32_t>(fitting[i].high) - few_->low[i];

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sslkernels._scalars import require_seed
+from sslkernels._scalars import as_int, require_seed
 from sslkernels.masking.results import Corruption
 from sslkernels.masking.tokens import arguments
 
@@ -44,29 +44,31 @@ def corrupt_tokens(
     rates = rate if isinstance(rate, np.ndarray) else None
     least = min_selected if isinstance(min_selected, np.ndarray) else None
     plan = arguments.plan_once(
-        None if isinstance(rate, np.ndarray) else rate,
         mix,
         mask_id,
         vocab_size,
         special_ids,
         labels,
-        None if isinstance(min_selected, np.ndarray) else min_selected,
         ignore_index,
         capacity,
         arguments.vocabulary_of(clusters),
         int(np.iinfo(ids.dtype).max),
     )
-    seed, step = require_seed("corrupt_tokens", 0 if seed is None and not plan.draws else seed, step)
+    limit = 0 if isinstance(rate, np.ndarray) else arguments.rate_limit(rate)
+    fewest = 0 if isinstance(min_selected, np.ndarray) else as_int("min_selected", min_selected, 0)
+    if seed is None and not arguments.draws(rate, min_selected, mix):
+        seed = 0
+    seed, step = require_seed("corrupt_tokens", seed, step)
     tables: tuple[Any, ...] = (None,) * 4
     if clusters is not None and mix[1] > 0:
         tables = tuple(table.numpy() for table in clusters.tables(plan.special_ids, "cpu"))
     numbers = (
-        plan.limit,
+        limit,
         plan.mask_limit,
         plan.random_limit,
         plan.mask_id,
         plan.vocab_size,
-        plan.least,
+        fewest,
         plan.ignore_index,
         plan.capacity,
         seed,

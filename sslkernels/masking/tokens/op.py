@@ -93,7 +93,8 @@ def corrupt_tokens(
     Sources: BERT (Devlin et al., 2019), section 3.1; ELECTRA (Clark et al., 2020), section 2; RTS, C-RTS and
     SLM (Di Liello et al., Findings of EMNLP 2022).
     """
-    if not isinstance(ids, Tensor) or ids.dim() != 2 or not ptr is maskable is groups is None:
+    plain = ptr is None and maskable is None and groups is None
+    if not (plain and isinstance(ids, Tensor) and ids.dim() == 2):
         arguments.check_shapes(ids, ptr, maskable, groups, Tensor)
     largest_id = _LARGEST_ID.get(ids.dtype)
     if largest_id is None:
@@ -102,20 +103,21 @@ def corrupt_tokens(
     least = min_selected if isinstance(min_selected, Tensor) else None
     traced = torch.compiler.is_compiling()
     plan = (arguments.plan if traced else arguments.plan_once)(
-        None if isinstance(rate, Tensor) else rate,
         mix,
         mask_id,
         vocab_size,
         special_ids,
         labels,
-        None if isinstance(min_selected, Tensor) else min_selected,
         ignore_index,
         capacity,
         None if clusters is None else arguments.vocabulary_of(clusters),
         largest_id,
     )
-    if seed is None:
-        seed = require_seed("corrupt_tokens", seed, step) if plan.draws else 0
+    limit = 0 if traced or isinstance(rate, Tensor) else arguments.rate_limit(rate)
+    fewest = 0 if isinstance(min_selected, Tensor) else as_int("min_selected", min_selected, 0)
+    if seed is None and not arguments.draws(rate, min_selected, mix):
+        seed = 0
+    seed = require_seed("corrupt_tokens", seed, step)
     if traced or rates is not None or least is not None or sample_ids is not None:
         batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
         if traced and rates is None:
@@ -132,7 +134,7 @@ def corrupt_tokens(
         ids.unsqueeze(1) if flat else ids,
         ptr,
         sample_ids,
-        plan.limit if rates is None else 0,
+        limit,
         rates,
         plan.mask_limit,
         plan.random_limit,
@@ -144,7 +146,7 @@ def corrupt_tokens(
         *tables,
         labels,
         exclude_original,
-        plan.least,
+        fewest,
         least,
         plan.ignore_index,
         plan.capacity,
