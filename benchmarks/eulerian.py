@@ -270,39 +270,43 @@ def random_graph(edges: int, generator: torch.Generator) -> tuple[int, Tensor]:
 FAMILIES = {"grid": grid, "chain of rings": chain_of_rings, "random": random_graph}
 
 
-def calls_by_size(
-    family: str, sizes: tuple[int, ...]
-) -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
-    """A call that serializes one graph of each size, and how many edges each has."""
+def call_of_size(family: str, size: int, graphs: int = 1) -> tuple[Callable[[], object], int]:
+    """A call that serializes so many graphs of about `size` edges, each another one, and how many they have."""
     generator = torch.Generator().manual_seed(0)
-    calls, counts = {}, {}
-    for size in sizes:
+    parts, ptr = [], [0]
+    for _ in range(graphs):
         nodes, columns = FAMILIES[family](size, generator)
-        edge_index = torch.stack([columns, columns.flip(1)], 1).reshape(-1, 2).T.contiguous()
-        calls[str(size)] = functools.partial(serialize, edge_index, torch.tensor([0, nodes]), seed=1)
-        counts[str(size)] = len(columns)
-    return calls, counts
+        parts.append(columns + ptr[-1])
+        ptr.append(ptr[-1] + nodes)
+    columns = torch.cat(parts)
+    edge_index = torch.stack([columns, columns.flip(1)], 1).reshape(-1, 2).T.contiguous()
+    return functools.partial(serialize, edge_index, torch.tensor(ptr), seed=1), len(columns)
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_serialize_large(race: Race, family: str) -> None:
     """An edge of 10^6 takes at most 1.5 times as long as one of 10^3."""
-    calls, counts = calls_by_size(family, (10**3, 10**6))
+    large, edges = call_of_size(family, 10**6)
+    small, as_many = call_of_size(family, 10**3, graphs=1000)
     race(
-        f"serialize {family} edges={counts['1000000']} threads=1",
-        calls["1000000"],
-        {"small ones, as many edges": calls["1000"]},
-        scale={"small ones, as many edges": counts["1000000"] / counts["1000"]},
-        floor={"small ones, as many edges": 1 / 1.5},
+        f"serialize {family} edges={edges} threads=1",
+        large,
+        {"1,000 graphs, as many edges": small},
+        scale={"1,000 graphs, as many edges": edges / as_many},
+        floor={"1,000 graphs, as many edges": 1 / 1.5},
     )
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_scaling_curve() -> None:
+    """10^6 edges, in graphs of each size."""
     lines = {}
     for family in FAMILIES:
-        calls, counts = calls_by_size(family, (10**3, 10**4, 10**5, 10**6))
-        times = turns(calls, seconds=3.0)
-        lines[family] = [(float(counts[size]), 1e9 * times[size].repeated / counts[size]) for size in calls]
+        made = {size: call_of_size(family, size, 10**6 // size) for size in (10**3, 10**4, 10**5, 10**6)}
+        times = turns({str(size): call for size, (call, _) in made.items()}, seconds=3.0)
+        lines[family] = [
+            (edges / (10**6 // size), 1e9 * times[str(size)].repeated / edges)
+            for size, (_, edges) in made.items()
+        ]
     Race.curve("serialize: time an edge", "edges of the graph", "ns an edge, one thread", lines)
