@@ -271,7 +271,7 @@ FAMILIES = {"grid": grid, "chain of rings": chain_of_rings, "random": random_gra
 
 
 def call_of_size(family: str, size: int, graphs: int = 1) -> tuple[Callable[[], object], int]:
-    """A call that serializes so many graphs of about `size` edges, each another one, and how many they have."""
+    """A call that serializes `graphs` graphs of about `size` edges, all different; their edges together."""
     generator = torch.Generator().manual_seed(0)
     parts, ptr = [], [0]
     for _ in range(graphs):
