@@ -1,4 +1,4 @@
-"""A loop's results come out of memory that the process has: glibc would give it back after each call."""
+"""What results cost in page faults: one for every 4 KiB, which takes longer than to write there."""
 
 import os
 import platform
@@ -7,32 +7,57 @@ import sys
 
 import pytest
 
-PROGRAM = """
-import resource, torch
-from sslkernels.masking import corrupt_tokens
+START = """
+import resource, numpy, torch
+from sslkernels.masking import corrupt_tokens, gather_visible
+
+def faults(call, times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        call()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / times
 
 torch.set_num_threads(1)
+"""
+
+
+def run(program: str, **environment: str) -> list[float]:
+    """The numbers that a process of its own prints."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", START + program]
+    done = subprocess.run(command, capture_output=True, text=True, env={**plain, **environment})
+    assert done.returncode == 0, done.stderr
+    return [float(number) for number in done.stdout.split()]
+
+
+SMALL_RESULTS = """
 ids = torch.randint(5, 30522, (256, 512))
-
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-def call(seed):
-    corrupt_tokens(ids, mix=(0, 1, 0), vocab_size=30522, labels="selected", seed=seed)
-
-for seed in range(5):
-    call(seed)
-before = faults()
-for seed in range(20):
-    call(seed)
-print((faults() - before) / 20)
+call = lambda: corrupt_tokens(ids, mix=(0, 1, 0), vocab_size=30522, labels="selected", seed=1)
+for _ in range(5):
+    call()
+print(faults(call, 20))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's heap")
 def test_a_loop_meets_few_fresh_pages() -> None:
-    """2.1 MB of results are 544 pages, each of which would cost more than what is written into it."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=plain)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 100
+    """glibc would give the results, 544 pages, back after each call and take them anew."""
+    assert run(SMALL_RESULTS)[0] < 100
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's heap")
+def test_the_environment_has_the_last_word() -> None:
+    assert run(SMALL_RESULTS, MALLOC_TRIM_THRESHOLD_="131072")[0] > 300
+
+
+def test_large_results_lie_in_huge_pages() -> None:
+    """Where the system gives any: NumPy asks for them too."""
+    theirs, ours = run("""
+x, keep = torch.ones(64, 196, 768), torch.arange(196).repeat(64, 1)
+print(faults(lambda: numpy.ones(64 * 196 * 768, dtype=numpy.float32), 5))
+print(faults(lambda: gather_visible(x, keep), 5))
+""")
+    pages = 64 * 196 * 768 * 4 / 4096
+    if theirs > pages / 8:
+        pytest.skip("the system gives no huge pages")
+    assert ours < pages / 4

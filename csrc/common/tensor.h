@@ -20,6 +20,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "huge_pages.h"
 #include "parallel.h"
 
 namespace sslkernels {
@@ -60,6 +61,8 @@ inline std::optional<Tensor> in_order(const std::optional<Tensor>& tensor) {
   return tensor.has_value() ? std::optional<Tensor>(in_order(*tensor)) : std::nullopt;
 }
 
+constexpr int64_t kLargestOnHeap = int64_t{32} << 20;  // bytes of a block, whatever glibc has seen
+
 // glibc gives what is free at the end of its heap back to the system as soon as that is more than twice the
 // largest block freed so far. Results that are freed together, as those of a call are, would so be taken anew
 // at each call: a page fault for every 4 KiB of them, which costs more than what is written there. This shows
@@ -68,7 +71,7 @@ inline std::optional<Tensor> in_order(const std::optional<Tensor>& tensor) {
 // four times its size from the heap. MALLOC_TRIM_THRESHOLD_=131072 in the environment prevents that.
 inline void keep_freed_memory([[maybe_unused]] int64_t bytes) {
 #if defined(__GLIBC__)
-  constexpr int64_t kFirst = int64_t{32} << 10, kLast = int64_t{8} << 20;  // a quarter of glibc's limits
+  constexpr int64_t kFirst = int64_t{32} << 10, kLast = kLargestOnHeap / 4;  // a quarter of glibc's limits
   static std::atomic<int64_t> largest = kFirst;
   bytes = std::min(bytes, kLast - 4096);
   if (bytes <= largest.load(std::memory_order_relaxed)) return;
@@ -89,7 +92,11 @@ inline Tensor new_tensor(const Tensor& like, torch::headeronly::IntHeaderOnlyArr
                                                    static_cast<int64_t>(sizes.size()), &type, nullptr,
                                                    nullptr, 0, nullptr, &made));
   Tensor tensor(made);
-  if (tensor.is_cpu()) keep_freed_memory(8 * tensor.numel());  // bytes, of the widest numbers
+  if (!tensor.is_cpu()) return tensor;
+  int64_t bytes;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(made, &bytes));
+  if (bytes < kLargestOnHeap) keep_freed_memory(bytes);
+  prefer_huge_pages(tensor.mutable_data_ptr(), bytes);
   return tensor;
 }
 

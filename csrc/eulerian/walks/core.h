@@ -106,7 +106,7 @@ class Memory {
       const int64_t more_columns = std::max(columns_, columns + columns / 4);
       Workspace measured;
       const int64_t bytes = carve(measured, nullptr, more_nodes, more_columns);
-      block_.reset(static_cast<char*>(::operator new(static_cast<size_t>(bytes), kHugePage)));
+      block_.reset(static_cast<char*>(::operator new(static_cast<size_t>(bytes), kAligned)));
       nodes_ = more_nodes;  // only now: where memory ran out, the block stays as large as it was
       columns_ = more_columns;
       prefer_huge_pages(block_.get(), bytes);
@@ -118,7 +118,7 @@ class Memory {
 
  private:
   struct Free {
-    void operator()(char* block) const { ::operator delete(block, kHugePage); }
+    void operator()(char* block) const { ::operator delete(block, kAligned); }
   };
 
   int64_t nodes_ = 64, columns_ = 256;

@@ -1,30 +1,22 @@
 // Memory for arrays that are visited at random.
 #pragma once
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include <cstddef>
 #include <cstdint>
 #include <new>
 
+#include "../../common/huge_pages.h"
+
 namespace sslkernels::walks {
 
-constexpr std::align_val_t kHugePage{size_t{1} << 21};
-
 // A graph of 10^6 edges is visited at random: pages of 4 KiB would cost it a miss of the TLB at every step.
-inline void prefer_huge_pages([[maybe_unused]] char* block, [[maybe_unused]] int64_t bytes) {
-#if defined(__linux__)
-  if (bytes >= int64_t{1} << 22) ::madvise(block, static_cast<size_t>(bytes), MADV_HUGEPAGE);
-#endif
-}
+constexpr std::align_val_t kAligned{kHugePage};
 
 // For vectors: large ones lie in huge pages.
 template <class T>
 struct PageAllocator {
   using value_type = T;
-  static constexpr size_t kLarge = size_t{1} << 22;
+  static constexpr size_t kLarge = kLargeBytes;
 
   PageAllocator() = default;
   template <class Other>
@@ -33,15 +25,15 @@ struct PageAllocator {
   T* allocate(size_t count) {
     const size_t bytes = count * sizeof(T);
     if (bytes < kLarge) return static_cast<T*>(::operator new(bytes));
-    void* block = ::operator new(bytes, kHugePage);
-    prefer_huge_pages(static_cast<char*>(block), static_cast<int64_t>(bytes));
+    void* block = ::operator new(bytes, kAligned);
+    prefer_huge_pages(block, static_cast<int64_t>(bytes));
     return static_cast<T*>(block);
   }
   void deallocate(T* block, size_t count) {
     if (count * sizeof(T) < kLarge) {
       ::operator delete(block);
     } else {
-      ::operator delete(block, kHugePage);
+      ::operator delete(block, kAligned);
     }
   }
   friend bool operator==(const PageAllocator&, const PageAllocator&) { return true; }
