@@ -9,10 +9,7 @@
 #include <torch/headeronly/util/Exception.h>
 #include <torch/headeronly/util/Half.h>
 
-#include <algorithm>
-#include <atomic>
 #include <cstdint>
-#include <cstdlib>
 #include <exception>
 #include <limits>
 #include <mutex>
@@ -20,7 +17,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "huge_pages.h"
+#include "memory.h"
 #include "parallel.h"
 
 namespace sslkernels {
@@ -61,26 +58,6 @@ inline std::optional<Tensor> in_order(const std::optional<Tensor>& tensor) {
   return tensor.has_value() ? std::optional<Tensor>(in_order(*tensor)) : std::nullopt;
 }
 
-constexpr int64_t kLargestOnHeap = int64_t{32} << 20;  // bytes of a block, whatever glibc has seen
-
-// glibc gives what is free at the end of its heap back to the system as soon as that is more than twice the
-// largest block freed so far. Results that are freed together, as those of a call are, would so be taken anew
-// at each call: a page fault for every 4 KiB of them, which costs more than what is written there. This shows
-// glibc a block of four times the size, of address space alone, as a program with larger tensors does: from
-// then on the process keeps up to eight times the largest result (64 MB at most), and takes blocks of up to
-// four times its size from the heap. MALLOC_TRIM_THRESHOLD_=131072 in the environment prevents that.
-inline void keep_freed_memory([[maybe_unused]] int64_t bytes) {
-#if defined(__GLIBC__)
-  constexpr int64_t kFirst = int64_t{32} << 10, kLast = kLargestOnHeap / 4;  // a quarter of glibc's limits
-  static std::atomic<int64_t> largest = kFirst;
-  bytes = std::min(bytes, kLast - 4096);
-  if (bytes <= largest.load(std::memory_order_relaxed)) return;
-  largest.store(bytes, std::memory_order_relaxed);
-  void* volatile block = std::malloc(static_cast<size_t>(4 * bytes));
-  std::free(block);
-#endif
-}
-
 // Memory for a result on the device of `like`, with its dtype unless one is given. torch::stable::new_empty
 // looks its operator up by name at each call, which takes as long again as the allocation.
 inline Tensor new_tensor(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
@@ -95,7 +72,7 @@ inline Tensor new_tensor(const Tensor& like, torch::headeronly::IntHeaderOnlyArr
   if (!tensor.is_cpu()) return tensor;
   int64_t bytes;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(made, &bytes));
-  if (bytes < kLargestOnHeap) keep_freed_memory(bytes);
+  keep_freed_memory(bytes);
   prefer_huge_pages(tensor.mutable_data_ptr(), bytes);
   return tensor;
 }

@@ -7,8 +7,6 @@
 namespace sslkernels {
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 using Optional = std::optional<Array<int64_t>>;
 
 const int64_t* data_of(const Optional& array) { return array.has_value() ? array->data() : nullptr; }
@@ -30,14 +28,14 @@ py::tuple serialize(const Array<Id>& edge_index, const Array<int64_t>& graph_ptr
                                shuffle,
                                seed,
                                step};
-  Array<int64_t> ptr(graphs + 1);
+  auto ptr = new_array<int64_t>({graphs + 1});
   int64_t* offsets = ptr.mutable_data();
   std::vector<walks::Piece> pieces;
   {
     const py::gil_scoped_release released;
     pieces = walks::walk_batch(SerialLoop{}, batch, offsets);
   }
-  Array<int32_t> nodes(offsets[graphs]), edges(offsets[graphs]);
+  auto nodes = new_array<int32_t>({offsets[graphs]}), edges = new_array<int32_t>({offsets[graphs]});
   int32_t *node = nodes.mutable_data(), *edge = edges.mutable_data();
   {
     const py::gil_scoped_release released;
@@ -51,7 +49,7 @@ py::tuple deserialize(const Array<int32_t>& nodes, const Array<int32_t>& edges, 
   const int64_t graphs = ptr.shape(0) - 1;
   const walks::Paths paths{nodes.data(), edges.data(),       nodes.shape(0), ptr.data(),
                            graphs,       data_of(num_nodes), undirected};
-  Array<int64_t> graph_ptr(graphs + 1);
+  auto graph_ptr = new_array<int64_t>({graphs + 1});
   int64_t* offsets = graph_ptr.mutable_data();
   std::vector<walks::ColumnPiece> pieces;
   {
@@ -59,7 +57,7 @@ py::tuple deserialize(const Array<int32_t>& nodes, const Array<int32_t>& edges, 
     pieces = walks::restore_columns(SerialLoop{}, paths, offsets);
   }
   const int64_t columns = walks::count_columns(pieces);
-  Array<int64_t> edge_index({int64_t{2}, columns});
+  auto edge_index = new_array<int64_t>({2, columns});
   walks::lay_columns(pieces, columns, edge_index.mutable_data());
   return py::make_tuple(edge_index, graph_ptr);
 }
@@ -70,7 +68,7 @@ Array<int32_t> reindex(const Array<Id>& nodes, const Array<int64_t>& ptr, int64_
   const walks::Renumber<Id> work{nodes.data(),        nodes.shape(0), ptr.data(),
                                  ptr.shape(0) - 1,    scope,          walks::renumbering(mode),
                                  data_of(sample_ids), seed,           step};
-  Array<int32_t> ids(nodes.shape(0));
+  auto ids = new_array<int32_t>({nodes.shape(0)});
   int32_t* to = ids.mutable_data();
   {
     const py::gil_scoped_release released;

@@ -6,8 +6,6 @@ namespace sslkernels {
 namespace {
 
 template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-template <class T>
 using Optional = std::optional<Array<T>>;
 
 template <class T>
@@ -17,7 +15,7 @@ const T* data_of(const Optional<T>& array) {
 
 template <class T, class Like>
 Array<T> shaped_like(const Array<Like>& like) {
-  return Array<T>(std::vector<py::ssize_t>(like.shape(), like.shape() + like.ndim()));
+  return new_array<T>({like.shape(), like.shape() + like.ndim()});
 }
 
 // `numbers` in the order of host.py.
@@ -67,8 +65,8 @@ py::tuple corrupt_tokens(const Array<Id>& ids, const Optional<int64_t>& ptr,
   Array<bool> selected = shaped_like<bool>(ids);
   Optional<int32_t> positions, counts;
   if (capacity >= 0) {
-    positions.emplace(std::vector<py::ssize_t>{request.samples, capacity});
-    counts.emplace(request.samples);
+    positions = new_array<int32_t>({request.samples, capacity});
+    counts = new_array<int32_t>({request.samples});
   }
   const tokens::Results<Id> results{found.mutable_data(), scored.mutable_data(), selected.mutable_data(),
                                     positions ? positions->mutable_data() : nullptr,

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <new>
 
-#include "../../common/huge_pages.h"
+#include "../../common/memory.h"
 
 namespace sslkernels::walks {
 
