@@ -30,6 +30,12 @@ int64_t grain(int64_t numbers_per_item) {
   return std::max<int64_t>(1, kGrainNumbers / (numbers_per_item + 1));
 }
 
+// Products take most of the time here, fresh memory little. Not new_tensor: a virtual machine's host may take
+// huge pages away that lie idle for seconds, and gives them back slowly.
+Tensor plain_tensor(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType dtype) {
+  return torch::stable::new_empty(like, sizes, dtype);
+}
+
 Tensor part(const Tensor& tensor, int64_t dim, int64_t begin, int64_t end) {
   Tensor whole = tensor;
   return torch::stable::narrow(whole, dim, begin, end - begin);
@@ -90,7 +96,7 @@ class Operands {
   const A* bias() const { return bias_.data(); }
 
   Tensor empty(int64_t rows, int64_t columns) const {
-    return new_tensor(hidden_, {rows, columns}, accumulator_type(hidden_));
+    return plain_tensor(hidden_, {rows, columns}, accumulator_type(hidden_));
   }
 
   Tensor tile_buffer() const { return empty(chunk_rows, tile_classes); }
@@ -279,16 +285,16 @@ class Gradients {
     const ScalarType dtype = kSums ? accumulator_type(like) : like.scalar_type();
     const int64_t classes = operands.classes(), count = scored_.size();
     if (needs[0]) {
-      hidden = new_tensor(like, {rows, width_}, dtype);
+      hidden = plain_tensor(like, {rows, width_}, dtype);
       packed_ = kSums ? *hidden : operands.empty(count, width_);
     }
     if (needs[1]) {
-      weight = new_tensor(like, {classes, width_}, dtype);
+      weight = plain_tensor(like, {classes, width_}, dtype);
       if (count == 0) torch::stable::zero_(*weight);
       weight_sum_ = kSums ? *weight : operands.empty(operands.tile_classes, width_);
     }
     if (needs[2]) {
-      bias = new_tensor(like, {classes}, dtype);
+      bias = plain_tensor(like, {classes}, dtype);
       bias_sum_.resize(classes);
     }
   }
