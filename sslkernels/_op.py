@@ -105,10 +105,6 @@ class Op:
     def __call__(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():  # traced calls are checked by the fake kernel
             return self.overload(*args)
-        return self.eager(*args)
-
-    def eager(self, *args: Any) -> Any:
-        """The call, by who knows that it is not traced."""
         call: list[object] = []
         for value in args:
             if isinstance(value, Tensor):

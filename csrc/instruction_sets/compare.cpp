@@ -125,7 +125,7 @@ template <class Id>
 int64_t mark_by_stages(const tokens::Cells<Id>& cells, const tokens::FewRanges& few) {
   std::vector<uint8_t> eligible(static_cast<size_t>(cells.n));
   if (!tokens::flag_few(cells.ids, cells.n, few, eligible.data())) return -1;
-  tokens::both(cells.words_choose, eligible.data(), cells.n, cells.selected);
+  tokens::and_flags(cells.words_choose, eligible.data(), cells.n, cells.selected);
   tokens::label_ids<Id>(cells.labels, cells.ids, eligible.data(), cells.selected, cells.n, cells.ignore_index,
                         cells.found, cells.scored);
   return tokens::list_set_plain(cells.selected, cells.n, cells.places);

@@ -299,7 +299,7 @@ class Corruptor {
     uint8_t* const units = request_.grouped() ? space.chosen.data() : chosen;
     if (limit > 0 && limit < kCertain) {
       draw_choice(request_.key, sample, span.first, n, limit, space.flags.data(), &space.ahead);
-      both(space.flags.data(), leads, n, units);
+      and_flags(space.flags.data(), leads, n, units);
     } else if (limit == 0) {
       std::fill_n(units, n, uint8_t{0});
     } else {

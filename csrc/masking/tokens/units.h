@@ -92,8 +92,9 @@ class Leaders {
   }
 }
 
-[[maybe_unused]] SSLK_CLONES static void both(const uint8_t* __restrict one, const uint8_t* __restrict other,
-                                              int64_t n, uint8_t* __restrict result) {
+[[maybe_unused]] SSLK_CLONES static void and_flags(const uint8_t* __restrict one,
+                                                   const uint8_t* __restrict other, int64_t n,
+                                                   uint8_t* __restrict result) {
   for (int64_t i = 0; i < n; ++i) result[i] = one[i] & other[i];
 }
 

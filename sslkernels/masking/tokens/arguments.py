@@ -28,8 +28,10 @@ class Plan(NamedTuple):
     capacity: int
 
 
-def check_shapes(ids: Any, ptr: Any, maskable: Any, groups: Any, array: type) -> None:
+def check_shapes(ids: Any, ptr: Any, maskable: Any, groups: Any, array: Any) -> None:
     """The shapes by which a call is read; `array`: what the arguments are, torch.Tensor or numpy.ndarray."""
+    if isinstance(ids, array) and ids.ndim == 2 and ptr is None and maskable is None and groups is None:
+        return  # most calls
     for name, value in (("ids", ids), ("ptr", ptr), ("maskable", maskable), ("groups", groups)):
         if not isinstance(value, array) and (name == "ids" or value is not None):
             raise TypeError(f"{name} must be a {array.__name__}, got {type(value).__name__}")
@@ -91,6 +93,12 @@ def rate_limit(rate: float) -> int:
     return threshold(rate)
 
 
+def limits(rate: Any, min_selected: Any, array: type) -> tuple[int, int]:
+    """The limit of a rate, and the least number of units; 0 for one that is an `array`, a number a sample."""
+    limit = 0 if isinstance(rate, array) else rate_limit(rate)
+    return limit, 0 if isinstance(min_selected, array) else as_int("min_selected", min_selected, 0)
+
+
 def plan(
     mix: Sequence[float],
     mask_id: int | None,
@@ -104,8 +112,7 @@ def plan(
 ) -> Plan:
     """Check the arguments that are plain numbers.
 
-    rate, min_selected: None where a tensor is given; covered: the vocabulary of the clusters, None without;
-    largest_id: the largest value of the ids' dtype
+    covered: the vocabulary of the clusters, None without; largest_id: the largest value of the ids' dtype
     """
     mask_limit, random_limit = mix_limits(mix)
     if labels not in LABELS:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sslkernels._scalars import as_int, require_seed
+from sslkernels._scalars import require_seed
 from sslkernels.masking.results import Corruption
 from sslkernels.masking.tokens import arguments
 
@@ -41,8 +41,6 @@ def corrupt_tokens(
     if ids.dtype not in (np.int32, np.int64):
         raise ValueError(f"ids must be int32 or int64, got {ids.dtype}")
     batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
-    rates = rate if isinstance(rate, np.ndarray) else None
-    least = min_selected if isinstance(min_selected, np.ndarray) else None
     plan = arguments.plan_once(
         mix,
         mask_id,
@@ -54,8 +52,7 @@ def corrupt_tokens(
         arguments.vocabulary_of(clusters),
         int(np.iinfo(ids.dtype).max),
     )
-    limit = 0 if isinstance(rate, np.ndarray) else arguments.rate_limit(rate)
-    fewest = 0 if isinstance(min_selected, np.ndarray) else as_int("min_selected", min_selected, 0)
+    limit, fewest = arguments.limits(rate, min_selected, np.ndarray)
     if seed is None and not arguments.draws(rate, min_selected, mix):
         seed = 0
     seed, step = require_seed("corrupt_tokens", seed, step)
@@ -78,8 +75,8 @@ def corrupt_tokens(
         np.ascontiguousarray(ids),
         None if ptr is None else _integers("ptr", ptr, ptr.shape),
         None if sample_ids is None else _integers("sample_ids", sample_ids, (batch,)),
-        None if rates is None else _limits(rates, batch),
-        None if least is None else _integers("min_selected", least, (batch,)),
+        _limits(rate, batch) if isinstance(rate, np.ndarray) else None,
+        _integers("min_selected", min_selected, (batch,)) if isinstance(min_selected, np.ndarray) else None,
         None if maskable is None else _flags(maskable),
         None if groups is None else _integers("groups", groups, groups.shape),
         *tables,

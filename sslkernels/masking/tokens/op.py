@@ -93,14 +93,10 @@ def corrupt_tokens(
     Sources: BERT (Devlin et al., 2019), section 3.1; ELECTRA (Clark et al., 2020), section 2; RTS, C-RTS and
     SLM (Di Liello et al., Findings of EMNLP 2022).
     """
-    plain = ptr is None and maskable is None and groups is None
-    if not (plain and isinstance(ids, Tensor) and ids.dim() == 2):
-        arguments.check_shapes(ids, ptr, maskable, groups, Tensor)
+    arguments.check_shapes(ids, ptr, maskable, groups, Tensor)
     largest_id = _LARGEST_ID.get(ids.dtype)
     if largest_id is None:
         raise ValueError(f"ids must be int32 or int64, got {str(ids.dtype).removeprefix('torch.')}")
-    rates = rate if isinstance(rate, Tensor) else None
-    least = min_selected if isinstance(min_selected, Tensor) else None
     traced = torch.compiler.is_compiling()
     plan = (arguments.plan if traced else arguments.plan_once)(
         mix,
@@ -110,32 +106,30 @@ def corrupt_tokens(
         labels,
         ignore_index,
         capacity,
-        None if clusters is None else arguments.vocabulary_of(clusters),
+        arguments.vocabulary_of(clusters),
         largest_id,
     )
-    limit = 0 if traced or isinstance(rate, Tensor) else arguments.rate_limit(rate)
-    fewest = 0 if isinstance(min_selected, Tensor) else as_int("min_selected", min_selected, 0)
     if seed is None and not arguments.draws(rate, min_selected, mix):
         seed = 0
     seed = require_seed("corrupt_tokens", seed, step)
-    if traced or rates is not None or least is not None or sample_ids is not None:
-        batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
-        if traced and rates is None:
-            # A float stays dynamic only as the operand of a tensor: else every new rate would compile anew.
-            rates = torch.zeros(batch, dtype=torch.float64, device=ids.device) + rate
-        rates = _per_sample("rate", rates, batch, floating=True)
-        least = _per_sample("min_selected", least, batch, floating=False)
-        _per_sample("sample_ids", sample_ids, batch, floating=False)
+    batch = ids.shape[0] if ptr is None else ptr.shape[0] - 1
+    if traced and not isinstance(rate, Tensor):
+        # A float stays dynamic only as the operand of a tensor: otherwise every new rate would compile anew.
+        rate = torch.zeros(batch, dtype=torch.float64, device=ids.device) + rate
+    limit, fewest = arguments.limits(rate, min_selected, Tensor)
+    row_limit = _per_sample("rate", rate, batch, floating=True)
+    row_least = _per_sample("min_selected", min_selected, batch, floating=False)
+    _per_sample("sample_ids", sample_ids, batch, floating=False)
     tables = (None,) * 4
     if clusters is not None and mix[1] > 0:
         tables = clusters.tables(plan.special_ids, ids.device)
     flat = ids.dim() == 1
-    found, scored, selected, positions, counts = (_corrupt if traced else _corrupt.eager)(
+    found, scored, selected, positions, counts = _corrupt(
         ids.unsqueeze(1) if flat else ids,
         ptr,
         sample_ids,
         limit,
-        rates,
+        row_limit,
         plan.mask_limit,
         plan.random_limit,
         plan.mask_id,
@@ -147,7 +141,7 @@ def corrupt_tokens(
         labels,
         exclude_original,
         fewest,
-        least,
+        row_least,
         plan.ignore_index,
         plan.capacity,
         seed,
